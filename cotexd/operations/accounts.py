@@ -1,0 +1,136 @@
+"""Users: who may come in, and what they may have."""
+
+import re
+import uuid
+from datetime import datetime
+
+import msgspec
+
+from cotexd.domain import tier as tiers
+from cotexd.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized
+from cotexd.operations import notices
+from cotexd.store import Tx
+from cotexd.store.models import Device, LogState, Repository, Tier, User
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
+_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,190}")
+
+
+class Account(msgspec.Struct, frozen=True):
+    id: str
+    name: str
+    email: str
+    tier: str
+    repo_limit: int
+    repo_count: int
+    disabled: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+def create(tx: Tx, name: str, *, email: str = "", tier: str = tiers.DEFAULT) -> Account:
+    """Add a user, with the cursor that their legacy clients share, at the head of the log.
+
+    :raises Invalid: the name or the e-mail address is not in form
+    :raises NotFound: no such tier
+    :raises Conflict: the name is taken
+    """
+    if not _NAME.fullmatch(name):
+        raise Invalid(
+            f'"{name}" cannot be a user\'s name.',
+            hint="Use 1 to 63 letters, digits, dots, hyphens and underscores, and begin with a letter or digit.",
+        )
+    if email and not _EMAIL.fullmatch(email):
+        raise Invalid(f'"{email}" is not an e-mail address.')
+    require_tier(tier)
+    if User.select().where(User.name == name).exists():
+        raise Conflict(f"There is a user {name} already.", hint=f"Look at it: cotex user show {name}")
+    user_id = str(uuid.uuid4())
+    User.insert(id=user_id, name=name, email=email, tier=tier, created_at=tx.now, updated_at=tx.now).execute()
+    head = LogState.get_by_id(1).head
+    Device.insert(
+        user_id=user_id, kind="shared", name="", cursor=head, acked=0, created_at=tx.now, seen_at=tx.now
+    ).execute()
+    return find(tx, user_id)
+
+
+def find(_: Tx, name_or_id: str) -> Account:
+    """:raises NotFound: nobody has this name or id"""
+    row = User.get_or_none((User.name == name_or_id) | (User.id == name_or_id))
+    if row is None:
+        raise NotFound(f"There is no user {name_or_id}.", hint="See who there is: cotex user list")
+    return _account(row)
+
+
+def all_of_them(_: Tx) -> list[Account]:
+    return [_account(row) for row in User.select().order_by(User.name)]
+
+
+def authenticate(_: Tx, user_id: str) -> Account:
+    """The user that a good token names.
+
+    :raises Unauthorized: gone since
+    :raises Forbidden: disabled
+    """
+    row = User.get_or_none(User.id == user_id)
+    if row is None:
+        raise Unauthorized("The user of this token does not exist here.")
+    if row.disabled_at is not None:
+        raise Forbidden("This user is disabled.", hint=f"Let them in again: cotex user enable {row.name}")
+    return _account(row)
+
+
+def disable(tx: Tx, name_or_id: str) -> Account:
+    """Shut a user out, at once. Nothing of theirs is revoked: enabling brings the same tokens back."""
+    account = find(tx, name_or_id)
+    if not account.disabled:
+        User.update(disabled_at=tx.now, updated_at=tx.now).where(User.id == account.id).execute()
+        notices.post(tx, account.id, notices.DISABLED, "")
+    return find(tx, account.id)
+
+
+def enable(tx: Tx, name_or_id: str) -> Account:
+    account = find(tx, name_or_id)
+    if account.disabled:
+        User.update(disabled_at=None, updated_at=tx.now).where(User.id == account.id).execute()
+    return find(tx, account.id)
+
+
+def set_tier(tx: Tx, name_or_id: str, tier: str) -> Account:
+    """:raises NotFound: no such user, or no such tier"""
+    account = find(tx, name_or_id)
+    require_tier(tier)
+    if account.tier != tier:
+        User.update(tier=tier, updated_at=tx.now).where(User.id == account.id).execute()
+        account = find(tx, account.id)
+        limit = f"{account.repo_limit} {'repository' if account.repo_limit == 1 else 'repositories'}"
+        notices.post(tx, account.id, notices.TOLD, f"Your tier is now {tier}: up to {limit}")
+    return account
+
+
+def require_tier(name: str) -> tiers.Tier:
+    """:raises NotFound: no such tier"""
+    row = Tier.get_or_none(Tier.name == name)
+    if row is None:
+        raise NotFound(f"There is no tier {name}.", hint="See which there are: cotex tier list")
+    return tiers.Tier(row.name, row.repos)
+
+
+def all_tiers(_: Tx) -> list[tiers.Tier]:
+    """By rank, the smallest first."""
+    return [tiers.Tier(row.name, row.repos) for row in Tier.select().order_by(Tier.repos, Tier.name)]
+
+
+def _account(row: User) -> Account:
+    count = Repository.select().where(Repository.user_id == row.id, Repository.removed_at.is_null()).count()
+    return Account(
+        id=row.id,
+        name=row.name,
+        email=row.email,
+        tier=row.tier,
+        repo_limit=tiers.repo_limit(require_tier(row.tier), row.repo_limit),
+        repo_count=count,
+        disabled=row.disabled_at is not None,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )

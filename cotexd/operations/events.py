@@ -1,0 +1,219 @@
+"""The log: accept deliveries into it, and read it for those who may see them.
+
+Three readers ask the same membership rows: the accepting transaction (who gets this event now), the backlog (what a
+client missed) and the history over REST. `visibility` is the one place that says who may see what.
+"""
+
+import uuid
+from datetime import timedelta
+
+import msgspec
+import zstandard
+
+from cotexd.domain.cursor import Ancestor, Log
+from cotexd.domain.event import Frame, frame
+from cotexd.errors import BadSignature, CotexError, RepoPaused
+from cotexd.operations.visibility import audiences, ranges_of, seek
+from cotexd.store import Published, Tx
+from cotexd.store.models import Event, Lineage, LogState, Membership, Repository
+
+RETENTION = timedelta(days=14)
+MAX_BACKLOG = 100
+"""events in one read of the backlog"""
+MAX_BACKLOG_BYTES = 64 * 1024
+"""of summaries in one read; at least one event is read"""
+MAX_PAGE = 100
+_ZSTD_LEVEL = 3
+_INSERT = """
+INSERT INTO event
+  (seq, id, repo_id, delivery_id, event_type, branch, verified, created_at, summary, payload)
+VALUES ({marks})
+"""
+
+
+class Incoming(msgspec.Struct, frozen=True):
+    """A checked delivery, made ready for the log: `summary` is JSON, `payload` is compressed."""
+
+    repo_id: str
+    delivery_id: str
+    event_type: str
+    branch: str
+    verified: str
+    summary: bytes
+    payload: bytes
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    event_id: str
+    seq: int
+    duplicate: bool
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """A part of what a user has not got yet: everything of theirs in (after, upto], `head` being the log's then."""
+
+    frames: tuple[Frame, ...]
+    upto: int
+    head: int
+
+
+def compress(payload: bytes) -> bytes:
+    return zstandard.ZstdCompressor(_ZSTD_LEVEL).compress(payload)
+
+
+def accept_many(tx: Tx, incoming: list[Incoming]) -> list[Accepted | CotexError]:
+    """Put deliveries into the log, each (repository, GUID) once; one result for each, in order.
+
+    A BadSignature among the results is a repository that was removed since its signature was checked, a RepoPaused
+    one that is paused. The events' audiences are decided here, in the transaction that gives them their place.
+    """
+    repo_ids = {each.repo_id for each in incoming}
+    repos = {
+        row.id: row
+        for row in Repository.select(Repository.id, Repository.name, Repository.paused).where(
+            Repository.id.in_(repo_ids), Repository.removed_at.is_null()
+        )
+    }
+    known = {
+        (row.delivery_id, row.repo_id): Accepted(row.id, row.seq, duplicate=True)
+        for row in Event.select(Event.delivery_id, Event.repo_id, Event.id, Event.seq).where(
+            Event.delivery_id.in_({each.delivery_id for each in incoming})
+        )
+    }
+    results: list[Accepted | CotexError] = []
+    new: list[tuple[Incoming, Accepted]] = []
+    seq = int(LogState.get_by_id(1).head)
+    for each in incoming:
+        key = (each.delivery_id, each.repo_id)
+        if each.repo_id not in repos:
+            results.append(BadSignature())
+        elif key in known:
+            results.append(known[key])
+        elif repos[each.repo_id].paused:
+            results.append(_paused(repos[each.repo_id].name))
+        else:
+            seq += 1
+            accepted = Accepted(str(uuid.uuid4()), seq, duplicate=False)
+            known[key] = Accepted(accepted.event_id, seq, duplicate=True)
+            new.append((each, accepted))
+            results.append(accepted)
+    if new:
+        _append(tx, new, {repo_id: row.name for repo_id, row in repos.items()})
+    return results
+
+
+def _append(tx: Tx, new: list[tuple[Incoming, Accepted]], names: dict[str, str]) -> None:
+    moment = Event.created_at.db_value(tx.now)
+    # Not insert_many: building that statement costs more than running it (docs/performance.md).
+    tx.database.cursor().executemany(
+        _INSERT.format(marks=", ".join([tx.database.param] * 10)),
+        [
+            (
+                accepted.seq,
+                accepted.event_id,
+                each.repo_id,
+                each.delivery_id,
+                each.event_type,
+                each.branch,
+                each.verified,
+                moment,
+                each.summary,
+                each.payload,
+            )
+            for each, accepted in new
+        ],
+    )
+    touched = {each.repo_id for each, _ in new}
+    Repository.update(last_event_at=tx.now).where(Repository.id.in_(touched)).execute()
+    tx.head = new[-1][1].seq
+    # Nobody else can have moved it: a write transaction is alone from its begin.
+    LogState.update(head=tx.head).execute()
+    members = audiences(touched)
+    for each, accepted in new:
+        travelling = frame(
+            seq=accepted.seq,
+            event_id=accepted.event_id,
+            repo_name=names[each.repo_id],
+            event_type=each.event_type,
+            summary=each.summary,
+            created_at=tx.now,
+        )
+        tx.published.append(Published(travelling, members.get(each.repo_id, ())))
+
+
+def _paused(name: str) -> RepoPaused:
+    return RepoPaused(
+        f"{name} is paused: GitHub keeps its deliveries for 3 days, and they are fetched when it is resumed.",
+        hint="Resume it before they are gone.",
+    )
+
+
+def log(_: Tx) -> Log:
+    row = LogState.get_by_id(1)
+    lineage = tuple(Ancestor(each.epoch, each.head) for each in Lineage.select().order_by(Lineage.id))
+    return Log(row.epoch, row.head, row.floor, lineage)
+
+
+def backlog(tx: Tx, user_id: str, after: int) -> Backlog:
+    """The next part of what a user has not got: a bounded number of frames, in order."""
+    head = int(LogState.get_by_id(1).head)
+    ranges = ranges_of(user_id)
+    seqs = seek(tx, ranges, after=after, upto=head, limit=MAX_BACKLOG)
+    names = {each.repo_id: each.repo_name for each in ranges}
+    frames: list[Frame] = []
+    size = 0
+    rows = (
+        Event.select(Event.seq, Event.id, Event.repo_id, Event.event_type, Event.created_at, Event.summary)
+        .where(Event.seq.in_(seqs), Event.summary.is_null(False))
+        .order_by(Event.seq)
+    )
+    for row in rows:
+        length = len(row.summary or b"")
+        if frames and size + length > MAX_BACKLOG_BYTES:
+            return Backlog(tuple(frames), frames[-1].seq, head)
+        size += length
+        frames.append(_frame(row, names[row.repo_id]))
+    whole = len(seqs) < MAX_BACKLOG
+    return Backlog(tuple(frames), head if whole else seqs[-1], head)
+
+
+def published_after(_: Tx, after: int) -> tuple[list[Published], int]:
+    """Events of the log after `after` with those who see them, and up to where this read reached.
+
+    For a hub that was not told of them: another process wrote them, or the answer to a commit was lost.
+    """
+    head = int(LogState.get_by_id(1).head)
+    rows = list(
+        Event.select(Event, Repository.name)
+        .join(Repository, on=(Repository.id == Event.repo_id), attr="repo")
+        .where(Event.seq > after, Event.seq <= head)
+        .order_by(Event.seq)
+        .limit(MAX_BACKLOG)
+    )
+    members = list(Membership.select().where(Membership.repo_id.in_({row.repo_id for row in rows})))
+    found = [
+        Published(
+            _frame(row, row.repo.name),
+            tuple(
+                member.user_id
+                for member in members
+                if member.repo_id == row.repo_id
+                and member.since_seq < row.seq
+                and (member.until_seq is None or row.seq <= member.until_seq)
+            ),
+        )
+        for row in rows
+        if row.summary is not None
+    ]
+    return found, rows[-1].seq if len(rows) == MAX_BACKLOG else head
+
+
+def _frame(row: Event, repo_name: str) -> Frame:
+    return frame(
+        seq=row.seq,
+        event_id=row.id,
+        repo_name=repo_name,
+        event_type=row.event_type,
+        summary=bytes(row.summary or b""),
+        created_at=row.created_at,
+    )

@@ -1,0 +1,116 @@
+"""Who may see which events: the one place that says so.
+
+A user sees a repository's events within the ranges of their memberships: after the seq at which they joined, up to
+the one at which they left. A removed repository is in nobody's range.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+import msgspec
+
+from cotexd.domain.cursor import MAX_SEQ
+from cotexd.store import Tx
+from cotexd.store.models import Event, Membership, Repository
+
+_MAX_TERMS = 100
+"""SELECTs in one compound; SQLite allows 500"""
+
+
+class Range(msgspec.Struct, frozen=True):
+    """Events of one repository in (since, until]."""
+
+    repo_id: str
+    repo_name: str
+    since: int
+    until: int
+
+    def holds(self, repo_id: str, seq: int) -> bool:
+        return repo_id == self.repo_id and self.since < seq <= self.until
+
+
+def ranges_of(user_id: str) -> list[Range]:
+    """What a user may see."""
+    rows = (
+        Membership.select(Membership, Repository.id, Repository.name)
+        .join(Repository, on=(Repository.id == Membership.repo_id), attr="repo")
+        .where(Membership.user_id == user_id, Repository.removed_at.is_null())
+    )
+    return [
+        Range(row.repo_id, row.repo.name, row.since_seq, MAX_SEQ if row.until_seq is None else row.until_seq)
+        for row in rows
+    ]
+
+
+def audiences(repo_ids: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Who sees a new event of each repository, by repository: its members of this moment."""
+    found: dict[str, tuple[str, ...]] = {}
+    rows = Membership.select(Membership.repo_id, Membership.user_id).where(
+        Membership.repo_id.in_(repo_ids), Membership.until_seq.is_null()
+    )
+    for row in rows:
+        found[row.repo_id] = (*found.get(row.repo_id, ()), row.user_id)
+    return found
+
+
+def seek(
+    tx: Tx,
+    ranges: Sequence[Range],
+    *,
+    after: int,
+    upto: int,
+    limit: int,
+    newest_first: bool = False,
+    event_type: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[int]:
+    """The first (or last) `limit` seqs in (after, upto] that lie in the ranges, in order.
+
+    One seek on the index (repo_id, seq) a range, merged: what it costs doesn't grow with the depth of the log, as
+    that of `repo_id IN (…) ORDER BY seq` does.
+    """
+    mark = tx.database.param
+    order = "DESC" if newest_first else "ASC"
+    conditions, filters = "", []
+    for column, operator, value in (
+        ("event_type", "=", event_type),
+        ("created_at", ">=", None if since is None else Event.created_at.db_value(since)),
+        ("created_at", "<=", None if until is None else Event.created_at.db_value(until)),
+    ):
+        if value is not None:
+            conditions += f" AND {column} {operator} {mark}"
+            filters.append(value)
+    term = (
+        f"SELECT seq FROM (SELECT seq FROM event WHERE repo_id = {mark} AND seq > {mark} AND seq <= {mark}"  # noqa: S608
+        f"{conditions} ORDER BY seq {order} LIMIT {limit:d}) AS one"
+    )
+    seqs: list[int] = []
+    for some in _groups(ranges):
+        bounds = [(max(after, each.since), min(upto, each.until)) for each in some]
+        parameters = [
+            value
+            for each, (low, high) in zip(some, bounds, strict=True)
+            for value in (each.repo_id, low, high, *filters)
+        ]
+        query = f"{' UNION ALL '.join([term] * len(some))} ORDER BY seq {order} LIMIT {limit:d}"
+        seqs.extend(seq for (seq,) in tx.database.execute_sql(query, parameters))
+    return sorted(seqs, reverse=newest_first)[:limit]
+
+
+def count(_: Tx, user_id: str, *, after: int, upto: int) -> int:
+    """How many events of this user's lie in (after, upto], purged ones too."""
+    return sum(
+        Event.select()
+        .where(
+            Event.repo_id == each.repo_id,
+            Event.seq > max(after, each.since),
+            Event.seq <= min(upto, each.until),
+        )
+        .count()
+        for each in ranges_of(user_id)
+    )
+
+
+def _groups(ranges: Sequence[Range]) -> list[Sequence[Range]]:
+    return [ranges[start : start + _MAX_TERMS] for start in range(0, len(ranges), _MAX_TERMS)]

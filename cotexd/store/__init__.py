@@ -1,0 +1,240 @@
+"""The store: operations are plain functions of a transaction, and this carries them to the database.
+
+    await store.write(accounts.create, name="ada")     the server: one writer thread, group commit
+    await store.read(events.page, user_id, limit=30)   the server: a pool of read-only connections
+    store.run(accounts.create, name="ada")             the command line: here and now, in a write transaction
+    store.look(events.page, user_id, limit=30)         the same, read-only
+
+An operation takes a `Tx` first; `ParamSpec` lets mypy check the rest of every call.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import peewee
+
+from cotexd.domain.vault import Vault
+from cotexd.errors import Unavailable
+from cotexd.store import dialect as dialects
+from cotexd.store import key, migrations
+from cotexd.store.dialect import redacted
+from cotexd.store.lineage import LineageFile
+from cotexd.store.models import bound
+from cotexd.store.transaction import Published, Tx
+from cotexd.store.writer import Job, Writer
+
+__all__ = ["Published", "Store", "StoreFiles", "Tx", "redacted"]
+
+READERS = 4
+"""threads that read; each has a connection of its own"""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Operation = Callable[Concatenate[Tx, P], R]
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFiles:
+    """What lies in the data folder."""
+
+    folder: Path
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "cotexd.key"
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "cotexd.db"
+
+    @property
+    def lineage(self) -> Path:
+        return self.folder / "cotexd.lineage"
+
+
+class Store:
+    """One open database. The command line uses `run` and `look`; a server also calls `start`."""
+
+    def __init__(self, url: str, folder: Path, configured_key: str = "", clock: Clock = utc_now) -> None:
+        """Open the database, make what is missing (folder, schema, key), and unlock its secrets.
+
+        :param url: see dialect.of; "" is the SQLite file in `folder`
+        :raises Failed: the key is missing, wrong or readable by others; the schema is newer than this version
+        :raises Unavailable: the database does not answer
+        """
+        self.files = StoreFiles(folder)
+        self._clock = clock
+        self._closing = threading.Event()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.url = url or f"sqlite:///{self.files.database}"
+        self.dialect = dialects.of(self.url, self._closing.wait)
+        if isinstance(self.dialect, dialects.Sqlite):
+            self.dialect.path.touch(mode=0o600)
+        self._foreground = self.dialect.open(read_only=False)
+        self._background = self.dialect.open(read_only=True)
+        self._vault: Vault | None = None
+        self._writer: Writer | None = None
+        self._readers: ThreadPoolExecutor | None = None
+        self._watcher: threading.Thread | None = None
+        self._lineage: LineageFile | None = None
+        try:
+            with dialects.unavailable():
+                migrations.migrate(self._foreground, self.dialect)
+                with bound(self._foreground):
+                    self._vault = self._in_write(lambda _: key.unlock(configured_key, self.files.key))
+        except BaseException:
+            self._foreground.close()
+            raise
+
+    # Here and now: the command line.
+
+    def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run an operation in a write transaction, on this thread.
+
+        :raises Unavailable: the database cannot be written right now
+        """
+        with dialects.unavailable(), bound(self._foreground):
+            return self._in_write(lambda tx: operation(tx, *args, **kwargs))
+
+    def look(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run an operation that only reads, on this thread; all its reads see one moment."""
+        return self._read_here(lambda tx: operation(tx, *args, **kwargs))
+
+    def _in_write(self, operation: Callable[[Tx], R]) -> R:
+        database = self._foreground
+        self.dialect.begin_write(database)
+        try:
+            result = operation(self._begin(database))
+            self.dialect.before_commit(database)
+            database.commit()
+        except BaseException:
+            self.dialect.rollback(database)
+            raise
+        return result
+
+    def _read_here(self, operation: Callable[[Tx], R]) -> R:
+        database = self._background
+        with dialects.unavailable(), bound(database):
+            self.dialect.begin_read(database)
+            try:
+                return operation(self._begin(database))
+            finally:
+                self.dialect.rollback(database)
+
+    def _begin(self, database: peewee.Database) -> Tx:
+        # None only while the key itself is looked for, by an operation that opens no secret.
+        return Tx(self._clock(), self._vault, database)  # type: ignore[arg-type]
+
+    # The server: threads, and futures on the loop.
+
+    def start(self, publish: Callable[[Sequence[Published]], None], moved: Callable[[], None]) -> bool:
+        """Start the threads that serve the running event loop.
+
+        :param publish: gets every committed batch on the loop, in commit order, before its writers are answered
+        :param moved: is called on the loop when the log, or what servers are told, may have moved
+        :returns: True if the database had been swapped or set back, and got a new epoch
+        """
+        loop = asyncio.get_running_loop()
+        self._lineage = LineageFile(self.files.lineage, self.dialect.identity(self._foreground))
+        renewed = self.run(self._lineage.check)
+        self._writer = Writer(self.dialect, self._begin, publish, self._committed)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="cotexd-reader")
+        self._watcher = threading.Thread(
+            target=self._watch, args=(loop, moved), name="cotexd-watcher", daemon=True
+        )
+        self._watcher.start()
+        return renewed
+
+    async def write(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run an operation in the writer's next transaction; returns once that is committed.
+
+        :raises Unavailable: it could not be committed, or there is too much to write
+        """
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._the_writer().submit(Job(lambda tx: operation(tx, *args, **kwargs), future))
+        return await future
+
+    async def write_many(self, operation: Callable[[Tx, list[Any]], list[R]], item: object) -> R:
+        """Like `write`, for an operation that takes a list: all items that wait together go into one call.
+
+        The operation returns one result an item; one that is a CotexError is raised to that item's writer.
+        """
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+
+        def alone(tx: Tx) -> R:
+            result = operation(tx, [item])[0]
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        self._the_writer().submit(Job(alone, future, many=operation, item=item))
+        return await future
+
+    async def read(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run an operation that only reads, in the pool; all its reads see one moment."""
+        if self._readers is None:
+            raise Unavailable("The server is shutting down.")
+        return await asyncio.get_running_loop().run_in_executor(
+            self._readers, self._read_here, lambda tx: operation(tx, *args, **kwargs)
+        )
+
+    @property
+    def queued(self) -> int:
+        """Jobs that wait for the writer."""
+        return self._writer.queued if self._writer else 0
+
+    async def drain(self) -> None:
+        """Finish all that was submitted to the writer, and refuse the rest."""
+        if self._writer is not None:
+            await self._writer.close()
+
+    async def stop(self) -> None:
+        """Drain, and end the threads."""
+        await self.drain()
+        self._closing.set()
+        if self._readers is not None:
+            readers, self._readers = self._readers, None
+            await asyncio.to_thread(readers.shutdown)
+        if self._watcher is not None:
+            await asyncio.to_thread(self._watcher.join)
+        self.close()
+
+    def close(self) -> None:
+        """Close what this thread uses."""
+        self._closing.set()
+        self._foreground.close()
+        self._background.close()
+        if self._lineage is not None:
+            self._lineage.close()
+            self._lineage = None
+
+    def _the_writer(self) -> Writer:
+        if self._writer is None:
+            raise Unavailable("The server is not started.")
+        return self._writer
+
+    def _committed(self, tx: Tx) -> None:
+        if tx.head is not None and self._lineage is not None:
+            self._lineage.write(tx.head)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, moved: Callable[[], None]) -> None:
+        while not self._closing.is_set():
+            try:
+                watcher = self.dialect.watcher()
+                while not self._closing.is_set():
+                    if watcher.wait():
+                        loop.call_soon_threadsafe(moved)
+                watcher.close()
+            except Exception:  # noqa: BLE001  # the database is away: look again until it is back
+                self._closing.wait(1.0)

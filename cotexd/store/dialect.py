@@ -1,0 +1,302 @@
+"""SQLite or Postgres: the only file where either is named.
+
+Both give the store the same four things: a write transaction that waits for every other writer in any process, a
+read transaction that sees one moment, a sign that another process wrote, and a lock for migrations.
+"""
+
+import select
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import peewee
+import psycopg
+
+from cotexd.errors import Failed, Invalid, Unavailable
+
+BUSY_TIMEOUT = 8.0
+"""seconds; GitHub waits 10 s for an answer and does not try again"""
+WATCH_INTERVAL = 0.25
+"""seconds between two looks at whether another process wrote"""
+_CHANNEL = "cotexd_log"
+_MIGRATION_LOCK = 0x636F746578  # "cotex"
+
+
+class Dialect(ABC):
+    """What the store asks of a database."""
+
+    name: str
+    translations: dict[str, str]
+
+    @abstractmethod
+    def open(self, *, read_only: bool) -> peewee.Database:
+        """A database object; each thread that uses it gets a connection of its own."""
+
+    @abstractmethod
+    def begin_write(self, database: peewee.Database) -> None:
+        """Begin a transaction that is alone: order of commits = order of begins, in all processes."""
+
+    @abstractmethod
+    def begin_read(self, database: peewee.Database) -> None:
+        """Begin a transaction whose reads all see one moment."""
+
+    @abstractmethod
+    def before_commit(self, database: peewee.Database) -> None:
+        """Let other processes know, if the database can."""
+
+    @abstractmethod
+    def in_transaction(self, database: peewee.Database) -> bool:
+        """Whether the database still has our transaction: SQLite drops it whole when the disk is full."""
+
+    @abstractmethod
+    def watcher(self) -> "Watcher":
+        """To be made and used by one thread."""
+
+    @abstractmethod
+    def migrating(self, database: peewee.Database) -> AbstractContextManager[None]:
+        """One transaction that no other process migrates beside."""
+
+    @abstractmethod
+    def identity(self, database: peewee.Database) -> str:
+        """What tells this database server's data from another's, or from an earlier state; "" if nothing does."""
+
+    @abstractmethod
+    def size(self, database: peewee.Database) -> int:
+        """Bytes on disk."""
+
+    def translate(self, sql: str) -> str:
+        for name, meaning in self.translations.items():
+            sql = sql.replace("{" + name + "}", meaning)
+        return sql
+
+    def rollback(self, database: peewee.Database) -> None:
+        """Leave the transaction if there is still one; a broken connection is closed, to be opened anew."""
+        try:
+            if self.in_transaction(database):
+                database.rollback()
+        except (peewee.DatabaseError, peewee.InterfaceError):
+            database.close()
+
+
+class Watcher(ABC):
+    """Waits until another connection has written."""
+
+    @abstractmethod
+    def wait(self) -> bool:
+        """Wait WATCH_INTERVAL at most; True if the log may have moved."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
+class Sqlite(Dialect):
+    name = "sqlite"
+    translations = {  # noqa: RUF012  # constants of the class
+        "blob": "BLOB",
+        "serial": "INTEGER PRIMARY KEY AUTOINCREMENT",
+        "bigint_key": "INTEGER PRIMARY KEY",
+    }
+
+    def __init__(self, path: Path, sleep: Callable[[float], object]) -> None:
+        self.path = path
+        self._sleep = sleep
+
+    def open(self, *, read_only: bool) -> peewee.Database:
+        pragmas = {
+            "journal_mode": "wal",
+            # A commit is on the disk before a webhook is answered.
+            "synchronous": "full",
+            "foreign_keys": 1,
+            "temp_store": "memory",
+            "cache_size": -16 * 1024,
+        }
+        if read_only:
+            pragmas = {"query_only": 1, "temp_store": "memory"}
+        return peewee.SqliteDatabase(str(self.path), pragmas=pragmas, timeout=BUSY_TIMEOUT)
+
+    def begin_write(self, database: peewee.Database) -> None:
+        database.execute_sql("BEGIN IMMEDIATE")
+
+    def begin_read(self, database: peewee.Database) -> None:
+        database.execute_sql("BEGIN")
+
+    def before_commit(self, database: peewee.Database) -> None:
+        """Nothing to do: watchers see `PRAGMA data_version` move."""
+
+    def in_transaction(self, database: peewee.Database) -> bool:
+        return not database.is_closed() and bool(database.connection().in_transaction)
+
+    def watcher(self) -> Watcher:
+        return _SqliteWatcher(self.path, self._sleep)
+
+    @contextmanager
+    def migrating(self, database: peewee.Database) -> Iterator[None]:
+        with database.atomic("IMMEDIATE"):
+            yield
+
+    def identity(self, database: peewee.Database) -> str:  # noqa: ARG002  # a file has none
+        return ""
+
+    def size(self, database: peewee.Database) -> int:
+        pages = database.execute_sql("PRAGMA page_count").fetchone()[0]
+        return int(pages) * int(database.execute_sql("PRAGMA page_size").fetchone()[0])
+
+
+class _SqliteWatcher(Watcher):
+    def __init__(self, path: Path, sleep: Callable[[float], object]) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._sleep = sleep
+        self._version = -1
+
+    def wait(self) -> bool:
+        self._sleep(WATCH_INTERVAL)
+        before, self._version = (
+            self._version,
+            self._connection.execute("PRAGMA data_version").fetchone()[0],
+        )
+        return before != self._version
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class Postgres(Dialect):
+    name = "postgresql"
+    translations = {  # noqa: RUF012  # constants of the class
+        "blob": "BYTEA",
+        "serial": "BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY",
+        "bigint_key": "BIGINT PRIMARY KEY",
+    }
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def open(self, *, read_only: bool) -> peewee.Database:
+        options = f"-c lock_timeout={int(BUSY_TIMEOUT * 1000)} -c client_min_messages=warning"
+        if read_only:
+            options += " -c default_transaction_read_only=on"
+        return peewee.PostgresqlDatabase(
+            self._url, prefer_psycopg3=True, options=options, connect_timeout=int(BUSY_TIMEOUT)
+        )
+
+    def begin_write(self, database: peewee.Database) -> None:
+        try:
+            database.execute_sql("BEGIN")
+            # Every writer in every process waits here: what BEGIN IMMEDIATE is to SQLite.
+            database.execute_sql("SELECT 1 FROM log_state WHERE id = 1 FOR UPDATE")
+        except (peewee.OperationalError, peewee.InterfaceError):
+            # The server restarted, or the connection was cut: the next batch opens a new one.
+            database.close()
+            raise
+
+    def begin_read(self, database: peewee.Database) -> None:
+        try:
+            database.execute_sql("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        except (peewee.OperationalError, peewee.InterfaceError):
+            database.close()
+            database.execute_sql("BEGIN ISOLATION LEVEL REPEATABLE READ")
+
+    def before_commit(self, database: peewee.Database) -> None:
+        database.execute_sql(f"NOTIFY {_CHANNEL}")
+
+    def in_transaction(self, database: peewee.Database) -> bool:
+        if database.is_closed():
+            return False
+        status = database.connection().info.transaction_status
+        return status in {psycopg.pq.TransactionStatus.INTRANS, psycopg.pq.TransactionStatus.INERROR}
+
+    def watcher(self) -> Watcher:
+        return _PostgresWatcher(self._url)
+
+    @contextmanager
+    def migrating(self, database: peewee.Database) -> Iterator[None]:
+        with database.atomic():
+            database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+            yield
+
+    def identity(self, database: peewee.Database) -> str:
+        try:
+            row = database.execute_sql(
+                "SELECT system_identifier, timeline_id FROM pg_control_system(), pg_control_checkpoint()"
+            ).fetchone()
+        except peewee.ProgrammingError:
+            return ""  # a hosted Postgres may not let us see it
+        return f"{row[0]}/{row[1]}"
+
+    def size(self, database: peewee.Database) -> int:
+        return int(database.execute_sql("SELECT pg_database_size(current_database())").fetchone()[0])
+
+
+class _PostgresWatcher(Watcher):
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(url, autocommit=True, connect_timeout=int(BUSY_TIMEOUT))
+        self._connection.execute(f"LISTEN {_CHANNEL}")
+
+    def wait(self) -> bool:
+        select.select([self._connection.fileno()], [], [], WATCH_INTERVAL)
+        for _ in self._connection.notifies(timeout=0):
+            pass
+        # Also without a notification: one may be lost with a connection, and the look is one row.
+        return True
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def of(url: str, sleep: Callable[[float], object]) -> Dialect:
+    """The dialect for a database URL: `sqlite:///path` or `postgresql://…` (libpq's form, sockets too).
+
+    :param sleep: waits so many seconds, or until the store closes
+    :raises Invalid: another scheme, or no path
+    """
+    parts = urlsplit(url)
+    if parts.scheme in {"postgresql", "postgres"}:
+        return Postgres("postgresql" + url[len(parts.scheme) :])
+    if parts.scheme == "sqlite" and parts.path.strip("/") and not parts.netloc:
+        return Sqlite(Path(unquote(parts.path.removeprefix("/"))), sleep)
+    raise Invalid(
+        f'"{redacted(url)}" is not the URL of a database.',
+        hint="Use postgresql://user:password@host/name, or sqlite:///relative or sqlite:////absolute path.",
+    )
+
+
+def redacted(url: str) -> str:
+    """The URL without its password, wherever it stands in it, to be shown to people."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    user = parts.username or ""
+    netloc = f"{user}:***@{host}" if parts.password else parts.netloc
+    query = "&".join(f"{name}={'***' if 'pass' in name else value}" for name, value in parse_qsl(parts.query))
+    if parts.scheme == "sqlite":
+        return url
+    return f"{parts.scheme}://{netloc}{parts.path}{'?' if query else ''}{query}"
+
+
+@contextmanager
+def unavailable() -> Iterator[None]:
+    """Turn what the database can't do right now into Unavailable, and a broken file into Failed.
+
+    :raises Unavailable: locked for too long, full, read-only, away, or restarting
+    :raises Failed: the file is not a database
+    """
+    try:
+        yield
+    except (peewee.OperationalError, peewee.InterfaceError, peewee.InternalError) as error:
+        raise Unavailable(
+            f"The database cannot be used right now: {_first_line(error)}.",
+            hint="Nothing was changed. Look at the disk's space and at the database server, and try again.",
+        ) from error
+    except peewee.DatabaseError as error:
+        if "not a database" in str(error) or "malformed" in str(error):
+            raise Failed(
+                f"The database is damaged: {_first_line(error)}.",
+                hint="Restore it from a backup.",
+            ) from error
+        raise
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0].rstrip(".")

@@ -1,0 +1,63 @@
+"""Which key opens this database. It is made once, on the first start, and never a second time."""
+
+import os
+import stat
+from pathlib import Path
+
+from cotexd.domain.vault import Vault, new_key
+from cotexd.errors import Failed
+from cotexd.store.models import Setting
+
+_FINGERPRINT = "key_fingerprint"
+
+
+def unlock(configured: str, path: Path) -> Vault:
+    """The vault of the bound database, within a write transaction (so that two first starts make one key).
+
+    :param configured: the key from the configuration, "" if it has none
+    :param path: where a key of our own lies
+    :raises Failed: the key is missing or another one, or others can read its file
+    """
+    row = Setting.get_or_none(Setting.name == _FINGERPRINT)
+    key = configured or _read(path)
+    if row is None:
+        vault = Vault(key or _make(path))
+        Setting.insert(name=_FINGERPRINT, value=vault.fingerprint).execute()
+        return vault
+    if not key:
+        raise Failed(
+            f"This database has secrets, and the key that opens them is not in {path}.",
+            hint="Put the key file back, or set COTEX_KEY or COTEX_KEY_FILE. A new key would open nothing.",
+        )
+    vault = Vault(key)
+    if vault.fingerprint != row.value:
+        raise Failed(
+            f"The key is not the one of this database ({vault.fingerprint[:8]}, not {row.value[:8]}).",
+            hint=f"Put the right key into {path}, or set COTEX_KEY or COTEX_KEY_FILE.",
+        )
+    return vault
+
+
+def _read(path: Path) -> str:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            raise Failed(
+                f"Others on this machine can read the key {path} (mode {mode:04o}).",
+                hint=f"Close it: chmod 600 {path}",
+            )
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise Failed(f"The key {path} cannot be read: {error.strerror}.") from error
+
+
+def _make(path: Path) -> str:
+    key = new_key()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(key + "\n")
+        file.flush()
+        os.fsync(descriptor)
+    return key

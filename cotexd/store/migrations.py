@@ -1,0 +1,152 @@
+"""The schema, as an ordered list of steps. Append only: a step that was released is never changed.
+
+A step is SQL for both databases; `{blob}` and `{serial}` stand for what they call differently. All pending steps run
+in one transaction under a lock, so that two servers that start at once migrate once, and a step that fails leaves
+nothing behind.
+"""
+
+import uuid
+
+import peewee
+
+from cotexd.domain import tier
+from cotexd.errors import Failed
+from cotexd.store.dialect import Dialect
+from cotexd.store.models import LogState, Tier, bound
+
+_FIRST = """
+CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE sealed_secret (name TEXT PRIMARY KEY, value {blob} NOT NULL, created_at BIGINT NOT NULL);
+CREATE TABLE log_state (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  epoch TEXT NOT NULL, head BIGINT NOT NULL, floor BIGINT NOT NULL, stub_floor BIGINT NOT NULL
+);
+CREATE TABLE lineage (
+  id INTEGER PRIMARY KEY, epoch TEXT NOT NULL, head BIGINT NOT NULL, created_at BIGINT NOT NULL
+);
+CREATE TABLE tier (name TEXT PRIMARY KEY, repos INTEGER NOT NULL CHECK (repos >= 0));
+CREATE TABLE "user" (
+  id TEXT PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  email TEXT NOT NULL,
+  tier TEXT NOT NULL REFERENCES tier (name),
+  repo_limit INTEGER,
+  disabled_at BIGINT,
+  created_at BIGINT NOT NULL,
+  updated_at BIGINT NOT NULL
+);
+CREATE TABLE repository (
+  id TEXT PRIMARY KEY,
+  user_id TEXT NOT NULL REFERENCES "user" (id),
+  name TEXT NOT NULL,
+  name_key TEXT NOT NULL,
+  secret {blob} NOT NULL,
+  old_secret {blob},
+  old_secret_until BIGINT,
+  paused TEXT,
+  pinged_at BIGINT,
+  last_event_at BIGINT,
+  created_at BIGINT NOT NULL,
+  updated_at BIGINT NOT NULL,
+  removed_at BIGINT,
+  purged_at BIGINT
+);
+CREATE UNIQUE INDEX repository_of_owner ON repository (user_id, name_key) WHERE removed_at IS NULL;
+CREATE INDEX repository_by_name ON repository (name_key);
+CREATE TABLE membership (
+  id {serial},
+  user_id TEXT NOT NULL REFERENCES "user" (id),
+  repo_id TEXT NOT NULL REFERENCES repository (id),
+  role TEXT NOT NULL CHECK (role IN ('owner', 'member')),
+  since_seq BIGINT NOT NULL,
+  until_seq BIGINT,
+  created_at BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX membership_now ON membership (user_id, repo_id) WHERE until_seq IS NULL;
+CREATE INDEX membership_of_user ON membership (user_id);
+CREATE INDEX membership_of_repo ON membership (repo_id);
+CREATE TABLE event (
+  seq {bigint_key},
+  id TEXT NOT NULL UNIQUE,
+  repo_id TEXT NOT NULL,
+  delivery_id TEXT NOT NULL,
+  event_type TEXT NOT NULL,
+  branch TEXT NOT NULL,
+  verified TEXT NOT NULL,
+  created_at BIGINT NOT NULL,
+  summary {blob},
+  payload {blob}
+);
+CREATE UNIQUE INDEX event_once ON event (delivery_id, repo_id);
+CREATE INDEX event_of_repo ON event (repo_id, seq);
+CREATE TABLE device (
+  user_id TEXT NOT NULL REFERENCES "user" (id),
+  kind TEXT NOT NULL CHECK (kind IN ('device', 'session', 'shared')),
+  name TEXT NOT NULL,
+  "cursor" BIGINT NOT NULL,
+  acked BIGINT NOT NULL,
+  created_at BIGINT NOT NULL,
+  seen_at BIGINT NOT NULL,
+  PRIMARY KEY (user_id, kind, name)
+);
+CREATE TABLE notice (
+  id {serial},
+  user_id TEXT NOT NULL,
+  kind TEXT NOT NULL CHECK (kind IN ('told', 'disabled')),
+  text TEXT NOT NULL,
+  created_at BIGINT NOT NULL
+);
+CREATE TABLE node (
+  id TEXT PRIMARY KEY,
+  url TEXT NOT NULL,
+  version TEXT NOT NULL,
+  pid INTEGER NOT NULL,
+  connections INTEGER NOT NULL,
+  started_at BIGINT NOT NULL,
+  seen_at BIGINT NOT NULL
+);
+"""
+
+STEPS: tuple[str, ...] = (_FIRST,)
+SCHEMA = len(STEPS)
+
+
+def migrate(database: peewee.Database, dialect: Dialect) -> int:
+    """Bring the schema up to date; returns how many steps ran.
+
+    :raises Failed: the database was made by a newer version
+    """
+    with bound(database), dialect.migrating(database):
+        found = schema_of(database)
+        if found > SCHEMA:
+            raise Failed(
+                f"The database has schema {found}, and this version knows schemas up to {SCHEMA}.",
+                hint="Start a version of cotexd that is at least as new as the one that was used before.",
+            )
+        for number, step in enumerate(STEPS[found:], found + 1):
+            for statement in dialect.translate(step).split(";"):
+                if statement.strip():
+                    database.execute_sql(statement)
+            database.execute_sql(f"UPDATE schema_version SET version = {number:d}")  # noqa: S608  # a number
+        if found == 0:
+            _seed()
+    return SCHEMA - found
+
+
+def schema_of(database: peewee.Database) -> int:
+    """The number of the last step that ran; makes the row that says so where there is none."""
+    database.execute_sql("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
+    row = database.execute_sql("SELECT version FROM schema_version").fetchone()
+    if row is None:
+        database.execute_sql("INSERT INTO schema_version VALUES (0)")
+        return 0
+    return int(row[0])
+
+
+def _seed() -> None:
+    LogState.insert(id=1, epoch=new_epoch(), head=0, floor=0, stub_floor=0).execute()
+    Tier.insert_many([(seed.name, seed.repos) for seed in tier.SEEDS], [Tier.name, Tier.repos]).execute()
+
+
+def new_epoch() -> str:
+    return uuid.uuid4().hex[:16]

@@ -1,0 +1,218 @@
+"""The tables, as Peewee sees them; `migrations` makes them. Rows never leave `operations`.
+
+Times are whole microseconds since the epoch, in UTC. A model is bound to whatever database the current thread of the
+store is using (`bound`), so that one process can have several open: readers, a writer, a copy, two servers in a test.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import peewee
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class _Current(threading.local):
+    database: peewee.Database | None = None
+
+
+_current = _Current()
+
+
+class _ThreadDatabase(peewee.DatabaseProxy):
+    """Stands for the database that this thread has bound."""
+
+    @property
+    def obj(self) -> peewee.Database | None:
+        return _current.database
+
+    @obj.setter
+    def obj(self, value: object) -> None:
+        """Peewee sets it to None when the proxy is made; there is nothing to keep."""
+
+
+@contextmanager
+def bound(database: peewee.Database) -> Iterator[None]:
+    """Within this block, on this thread, the models are those of `database`."""
+    before, _current.database = _current.database, database
+    try:
+        yield
+    finally:
+        _current.database = before
+
+
+class TimeField(peewee.BigIntegerField):
+    def db_value(self, value: datetime | None) -> int | None:
+        return None if value is None else (value - _EPOCH) // _MICROSECOND
+
+    def python_value(self, value: int | None) -> datetime | None:
+        return None if value is None else _EPOCH + value * _MICROSECOND
+
+
+class _Table(peewee.Model):
+    class Meta:
+        database = _ThreadDatabase()
+        legacy_table_names = False
+
+
+class Setting(_Table):
+    """Facts about the database itself: the fingerprint of its key."""
+
+    name = peewee.TextField(primary_key=True)
+    value = peewee.TextField()
+
+
+class SealedSecret(_Table):
+    """The appliance's own secrets, sealed."""
+
+    name = peewee.TextField(primary_key=True)
+    value = peewee.BlobField()
+    created_at = TimeField()
+
+
+class LogState(_Table):
+    """One row: the log's epoch, its last seq, and the last seq whose payload is purged."""
+
+    id = peewee.IntegerField(primary_key=True)
+    epoch = peewee.TextField()
+    head = peewee.BigIntegerField()
+    floor = peewee.BigIntegerField()
+    stub_floor = peewee.BigIntegerField()
+    """stubs up to here are gone too: what is missing below can't be counted"""
+
+
+class Lineage(_Table):
+    """Earlier epochs of this log, oldest first, each shared up to its head."""
+
+    id = peewee.IntegerField(primary_key=True)
+    epoch = peewee.TextField()
+    head = peewee.BigIntegerField()
+    created_at = TimeField()
+
+
+class Tier(_Table):
+    name = peewee.TextField(primary_key=True)
+    repos = peewee.IntegerField()
+
+
+class User(_Table):
+    id = peewee.TextField(primary_key=True)
+    name = peewee.TextField()
+    email = peewee.TextField()
+    tier = peewee.TextField()
+    repo_limit = peewee.IntegerField(null=True)
+    disabled_at = TimeField(null=True)
+    created_at = TimeField()
+    updated_at = TimeField()
+
+
+class Repository(_Table):
+    id = peewee.TextField(primary_key=True)
+    user_id = peewee.TextField()
+    name = peewee.TextField()
+    name_key = peewee.TextField()
+    """lower case: GitHub's names differ by more than case"""
+    secret = peewee.BlobField()
+    old_secret = peewee.BlobField(null=True)
+    old_secret_until = TimeField(null=True)
+    """set by a rotation: until then the old secret is good too"""
+    paused = peewee.TextField(null=True)
+    """why it is paused (owner, limit); null while it is active"""
+    pinged_at = TimeField(null=True)
+    last_event_at = TimeField(null=True)
+    created_at = TimeField()
+    updated_at = TimeField()
+    removed_at = TimeField(null=True)
+    """set when its owner removed it; its payloads are purged from then on"""
+    purged_at = TimeField(null=True)
+    """set when the last of them was"""
+
+
+class Membership(_Table):
+    """Who sees a repository's events: those after since_seq, and not after until_seq (null while a member)."""
+
+    repo: Repository  # where a query joins it
+
+    id = peewee.AutoField()
+    user_id = peewee.TextField()
+    repo_id = peewee.TextField()
+    role = peewee.TextField()
+    since_seq = peewee.BigIntegerField()
+    until_seq = peewee.BigIntegerField(null=True)
+    created_at = TimeField()
+
+
+class Event(_Table):
+    """The log. After the retention `summary` and `payload` are null: a stub, kept for a year."""
+
+    repo: Repository  # where a query joins it
+
+    seq = peewee.BigIntegerField(primary_key=True)
+    id = peewee.TextField()
+    repo_id = peewee.TextField()
+    delivery_id = peewee.TextField()
+    event_type = peewee.TextField()
+    branch = peewee.TextField()
+    verified = peewee.TextField()
+    created_at = TimeField()
+    summary = peewee.BlobField(null=True)
+    """Summary as JSON"""
+    payload = peewee.BlobField(null=True)
+    """GitHub's JSON as received, zstd"""
+
+
+class Device(_Table):
+    """How far each client of a user has come. See operations.cursors."""
+
+    user_id = peewee.TextField()
+    kind = peewee.TextField()
+    name = peewee.TextField()
+    cursor = peewee.BigIntegerField()
+    acked = peewee.BigIntegerField()
+    """the furthest it acknowledged; 0 before its first acknowledgement, when `cursor` is only where it began"""
+    created_at = TimeField()
+    seen_at = TimeField()
+
+    class Meta:
+        primary_key = peewee.CompositeKey("user_id", "kind", "name")
+
+
+class Notice(_Table):
+    """What running servers are to tell a user's clients, or do to them. Kept for an hour."""
+
+    id = peewee.AutoField()
+    user_id = peewee.TextField()
+    kind = peewee.TextField()
+    text = peewee.TextField()
+    created_at = TimeField()
+
+
+class Node(_Table):
+    """The servers that run on this database, for those who look (`cotex status`) and for commands that call one."""
+
+    id = peewee.TextField(primary_key=True)
+    url = peewee.TextField()
+    version = peewee.TextField()
+    pid = peewee.IntegerField()
+    connections = peewee.IntegerField()
+    started_at = TimeField()
+    seen_at = TimeField()
+
+
+ALL: tuple[type[_Table], ...] = (
+    Setting,
+    SealedSecret,
+    LogState,
+    Lineage,
+    Tier,
+    User,
+    Repository,
+    Membership,
+    Event,
+    Device,
+    Notice,
+    Node,
+)
