@@ -66,7 +66,7 @@ class BadSignature(CotexError):
     def __init__(self) -> None:
         super().__init__(
             "The signature does not match.",
-            hint="Compare the webhook's secret at GitHub with `cotex repo secret REPO`.",
+            hint="Give the webhook at GitHub a new secret: cotex repo secret REPO --rotate",
         )
 
 

@@ -279,6 +279,9 @@ _WRITERS: dict[str, _Writer] = {
     "workflow_run": _run("Workflow", "workflow_run"),
 }
 
+KINDS = frozenset(_WRITERS)
+"""the event types that GitHub sends to a repository's webhook; any other gets a plain headline"""
+
 _SUBJECTS: dict[str, str] = {
     "check_suite": "check_suite",
     "commit_comment": "comment",

@@ -42,7 +42,7 @@ def create(tx: Tx, name: str, *, email: str = "", tier: str = tiers.DEFAULT) -> 
         )
     if email and not _EMAIL.fullmatch(email):
         raise Invalid(f'"{email}" is not an e-mail address.')
-    require_tier(tier)
+    tier_named(tx, tier)
     if User.select().where(User.name == name).exists():
         raise Conflict(f"There is a user {name} already.", hint=f"Look at it: cotex user show {name}")
     user_id = str(uuid.uuid4())
@@ -54,19 +54,19 @@ def create(tx: Tx, name: str, *, email: str = "", tier: str = tiers.DEFAULT) -> 
     return find(tx, user_id)
 
 
-def find(_: Tx, name_or_id: str) -> Account:
+def find(tx: Tx, name_or_id: str) -> Account:
     """:raises NotFound: nobody has this name or id"""
     row = User.get_or_none((User.name == name_or_id) | (User.id == name_or_id))
     if row is None:
         raise NotFound(f"There is no user {name_or_id}.", hint="See who there is: cotex user list")
-    return _account(row)
+    return _account(tx, row)
 
 
-def all_of_them(_: Tx) -> list[Account]:
-    return [_account(row) for row in User.select().order_by(User.name)]
+def all_of_them(tx: Tx) -> list[Account]:
+    return [_account(tx, row) for row in User.select().order_by(User.name)]
 
 
-def authenticate(_: Tx, user_id: str) -> Account:
+def authenticate(tx: Tx, user_id: str) -> Account:
     """The user that a good token names.
 
     :raises Unauthorized: gone since
@@ -77,7 +77,7 @@ def authenticate(_: Tx, user_id: str) -> Account:
         raise Unauthorized("The user of this token does not exist here.")
     if row.disabled_at is not None:
         raise Forbidden("This user is disabled.", hint=f"Let them in again: cotex user enable {row.name}")
-    return _account(row)
+    return _account(tx, row)
 
 
 def disable(tx: Tx, name_or_id: str) -> Account:
@@ -99,7 +99,7 @@ def enable(tx: Tx, name_or_id: str) -> Account:
 def set_tier(tx: Tx, name_or_id: str, tier: str) -> Account:
     """:raises NotFound: no such user, or no such tier"""
     account = find(tx, name_or_id)
-    require_tier(tier)
+    tier_named(tx, tier)
     if account.tier != tier:
         User.update(tier=tier, updated_at=tx.now).where(User.id == account.id).execute()
         account = find(tx, account.id)
@@ -108,7 +108,7 @@ def set_tier(tx: Tx, name_or_id: str, tier: str) -> Account:
     return account
 
 
-def require_tier(name: str) -> tiers.Tier:
+def tier_named(_: Tx, name: str) -> tiers.Tier:
     """:raises NotFound: no such tier"""
     row = Tier.get_or_none(Tier.name == name)
     if row is None:
@@ -121,14 +121,14 @@ def all_tiers(_: Tx) -> list[tiers.Tier]:
     return [tiers.Tier(row.name, row.repos) for row in Tier.select().order_by(Tier.repos, Tier.name)]
 
 
-def _account(row: User) -> Account:
+def _account(tx: Tx, row: User) -> Account:
     count = Repository.select().where(Repository.user_id == row.id, Repository.removed_at.is_null()).count()
     return Account(
         id=row.id,
         name=row.name,
         email=row.email,
         tier=row.tier,
-        repo_limit=tiers.repo_limit(require_tier(row.tier), row.repo_limit),
+        repo_limit=tiers.repo_limit(tier_named(tx, row.tier), row.repo_limit),
         repo_count=count,
         disabled=row.disabled_at is not None,
         created_at=row.created_at,

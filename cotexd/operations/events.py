@@ -27,7 +27,7 @@ _ZSTD_LEVEL = 3
 _INSERT = """
 INSERT INTO event
   (seq, id, repo_id, delivery_id, event_type, branch, verified, created_at, summary, payload)
-VALUES ({marks})
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -106,7 +106,7 @@ def _append(tx: Tx, new: list[tuple[Incoming, Accepted]], names: dict[str, str])
     moment = Event.created_at.db_value(tx.now)
     # Not insert_many: building that statement costs more than running it (docs/performance.md).
     tx.database.cursor().executemany(
-        _INSERT.format(marks=", ".join([tx.database.param] * 10)),
+        _INSERT.replace("?", tx.database.param),
         [
             (
                 accepted.seq,

@@ -16,6 +16,8 @@ from cotexd.store.models import Device, Event, LogState, Repository
 RETENTION = timedelta(days=14)
 """how long payloads and summaries are kept, unless told"""
 MAX_PAGE = 100
+MAX_PAGE_BYTES = 32 * 1024 * 1024
+"""of payloads in a page; a page with less than it was asked for has a next one"""
 
 _FIELDS = [
     Event.seq,
@@ -30,7 +32,7 @@ _FIELDS = [
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """An event in the history. `payload` and `expires_at` are there where they were asked for."""
+    """An event in the history. `payload` is there where it was asked for."""
 
     id: str
     repo_id: str
@@ -41,8 +43,15 @@ class Stored(msgspec.Struct, frozen=True):
     seq: int
     summary: msgspec.Raw
     is_delivered: bool
+    expires_at: datetime
     payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    expires_at: datetime | msgspec.UnsetType = msgspec.UNSET
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A part of the history, newest first, and whether there are older events."""
+
+    events: tuple[Stored, ...]
+    more: bool
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -78,7 +87,7 @@ def page(
     undelivered: bool = False,
     payloads: bool = True,
     retention: timedelta = RETENTION,
-) -> list[Stored]:
+) -> Page:
     """The newest events that a user may see and whose seq is below `before`, newest first.
 
     :param undelivered: only those that no client of the user has acknowledged
@@ -96,18 +105,26 @@ def page(
         ranges,
         after=max(state.floor, delivered) if undelivered else state.floor,
         upto=state.head if before is None else min(state.head, before - 1),
-        limit=limit,
+        limit=limit + 1,
         newest_first=True,
         event_type=event_type,
         since=since,
         until=until,
     )
-    return [
-        _stored(row, _name_in(ranges, row.repo_id), delivered, retention, payload=payloads)
-        for row in Event.select(*(_FIELDS if payloads else _FIELDS[:-1]))
-        .where(Event.seq.in_(seqs), Event.payload.is_null(False))
+    rows = (
+        Event.select(*(_FIELDS if payloads else _FIELDS[:-1]))
+        .where(Event.seq.in_(seqs[:limit]), Event.payload.is_null(False))
         .order_by(Event.seq.desc())
-    ]
+    )
+    found: list[Stored] = []
+    size = 0
+    for row in rows.iterator():
+        stored = _stored(row, _name_in(ranges, row.repo_id), delivered, retention, payload=payloads)
+        size += len(bytes(stored.payload)) if isinstance(stored.payload, msgspec.Raw) else 0
+        if found and size > MAX_PAGE_BYTES:
+            return Page(tuple(found), more=True)
+        found.append(stored)
+    return Page(tuple(found), more=len(seqs) > limit)
 
 
 def get(_: Tx, user_id: str, event_id: str, retention: timedelta = RETENTION) -> Stored:

@@ -170,11 +170,17 @@ def rotate_secret(tx: Tx, repo_id: str, *, secret: str = "", overlap: timedelta 
     return msgspec.structs.replace(get(tx, row.user_id, repo_id), webhook_secret=secret)
 
 
-def with_secret(tx: Tx, repo_id: str) -> Tracked:
-    """A repository with its secret in it: for its owner at the command line, who has the key anyway."""
+def secret_of(tx: Tx, repo_id: str) -> str:
+    """The secret itself, to sign with. It is never shown."""
     row = Repository.get_by_id(repo_id)
-    secret = tx.vault.open(row.secret, _purpose(repo_id)).decode()
-    return msgspec.structs.replace(get(tx, row.user_id, repo_id), webhook_secret=secret)
+    return tx.vault.open(bytes(row.secret), _purpose(repo_id)).decode()
+
+
+def secret_state(tx: Tx, repo_id: str) -> dict[str, object]:
+    """What can be said of a secret without showing it."""
+    row = Repository.get_by_id(repo_id)
+    old = row.old_secret_until is not None and row.old_secret_until > tx.now
+    return {"old_secret_good_until": row.old_secret_until if old else None}
 
 
 def hook_of(tx: Tx, repo_id: str) -> Hook | None:

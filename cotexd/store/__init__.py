@@ -9,23 +9,25 @@ An operation takes a `Tx` first; `ParamSpec` lets mypy check the rest of every c
 """
 
 import asyncio
+import os
+import stat
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import peewee
 
 from cotexd.domain.vault import Vault
-from cotexd.errors import Unavailable
+from cotexd.errors import CotexError, Failed, Unavailable
 from cotexd.store import dialect as dialects
 from cotexd.store import key, migrations
 from cotexd.store.dialect import redacted
 from cotexd.store.lineage import LineageFile
-from cotexd.store.models import bound
+from cotexd.store.models import LogState, bound
 from cotexd.store.transaction import Published, Tx
 from cotexd.store.writer import Job, Writer
 
@@ -35,6 +37,7 @@ READERS = 4
 """threads that read; each has a connection of its own"""
 
 P = ParamSpec("P")
+Item = TypeVar("Item")
 R = TypeVar("R")
 Operation = Callable[Concatenate[Tx, P], R]
 Clock = Callable[[], datetime]
@@ -76,11 +79,11 @@ class Store:
         self.files = StoreFiles(folder)
         self._clock = clock
         self._closing = threading.Event()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(self.files)
         self.url = url or f"sqlite:///{self.files.database}"
         self.dialect = dialects.of(self.url, self._closing.wait)
         if isinstance(self.dialect, dialects.Sqlite):
-            self.dialect.path.touch(mode=0o600)
+            _touch_private(self.dialect.path)
         self._foreground = self.dialect.open(read_only=False)
         self._background = self.dialect.open(read_only=True)
         self._vault: Vault | None = None
@@ -90,7 +93,7 @@ class Store:
         self._lineage: LineageFile | None = None
         try:
             with dialects.unavailable():
-                migrations.migrate(self._foreground, self.dialect)
+                self.migrated = migrations.migrate(self._foreground, self.dialect)
                 with bound(self._foreground):
                     self._vault = self._in_write(lambda _: key.unlock(configured_key, self.files.key))
         except BaseException:
@@ -110,6 +113,23 @@ class Store:
     def look(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation that only reads, on this thread; all its reads see one moment."""
         return self._read_here(lambda tx: operation(tx, *args, **kwargs))
+
+    def describe(self) -> dict[str, object]:
+        """Which database this is, and how it stands, for people."""
+
+        def look(tx: Tx) -> dict[str, object]:
+            state = LogState.get_by_id(1)
+            return {
+                "database": self.dialect.label,
+                "url": redacted(self.url),
+                "schema": migrations.schema_of(tx.database),
+                "bytes": self.dialect.size(tx.database),
+                "epoch": state.epoch,
+                "head": state.head,
+                "floor": state.floor,
+            }
+
+        return self.look(look)
 
     def _in_write(self, operation: Callable[[Tx], R]) -> R:
         database = self._foreground
@@ -165,7 +185,7 @@ class Store:
         self._the_writer().submit(Job(lambda tx: operation(tx, *args, **kwargs), future))
         return await future
 
-    async def write_many(self, operation: Callable[[Tx, list[Any]], list[R]], item: object) -> R:
+    async def write_many(self, operation: Callable[[Tx, list[Item]], list[R | CotexError]], item: Item) -> R:
         """Like `write`, for an operation that takes a list: all items that wait together go into one call.
 
         The operation returns one result an item; one that is a CotexError is raised to that item's writer.
@@ -174,7 +194,7 @@ class Store:
 
         def alone(tx: Tx) -> R:
             result = operation(tx, [item])[0]
-            if isinstance(result, Exception):
+            if isinstance(result, CotexError):
                 raise result
             return result
 
@@ -238,3 +258,37 @@ class Store:
                 watcher.close()
             except Exception:  # noqa: BLE001  # the database is away: look again until it is back
                 self._closing.wait(1.0)
+
+
+def _make_private(files: StoreFiles) -> None:
+    """Make the data folder, for its owner only; one that is new to us is closed, one that was opened is refused."""
+    folder = files.folder
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+        if stat.S_IMODE(status.st_mode) & 0o077 and status.st_uid == os.geteuid():
+            if not files.key.exists() and not files.database.exists():
+                folder.chmod(0o700)
+                return
+            raise Failed(
+                f"Others on this machine can look into the data folder {folder}.",
+                hint=f"Close it: chmod 700 {folder}",
+            )
+    except OSError as error:
+        raise Failed(
+            f"The data folder {folder} cannot be used: {error.strerror}.",
+            hint="Choose another: --data-dir, or COTEX_DATA_DIR.",
+        ) from error
+
+
+def _touch_private(path: Path) -> None:
+    try:
+        path.touch(mode=0o600)
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as error:
+        raise Failed(f"The database {path} cannot be made: {error.strerror}.") from error
+    if mode & 0o077:
+        raise Failed(
+            f"Others on this machine can read the database {path} (mode {mode:04o}).",
+            hint=f"Close it: chmod 600 {path}*",
+        )

@@ -117,6 +117,9 @@ def migrate(database: peewee.Database, dialect: Dialect) -> int:
     :raises Failed: the database was made by a newer version
     """
     with bound(database), dialect.migrating(database):
+        database.execute_sql("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
+        if database.execute_sql("SELECT 1 FROM schema_version").fetchone() is None:
+            database.execute_sql("INSERT INTO schema_version VALUES (0)")
         found = schema_of(database)
         if found > SCHEMA:
             raise Failed(
@@ -134,13 +137,8 @@ def migrate(database: peewee.Database, dialect: Dialect) -> int:
 
 
 def schema_of(database: peewee.Database) -> int:
-    """The number of the last step that ran; makes the row that says so where there is none."""
-    database.execute_sql("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
-    row = database.execute_sql("SELECT version FROM schema_version").fetchone()
-    if row is None:
-        database.execute_sql("INSERT INTO schema_version VALUES (0)")
-        return 0
-    return int(row[0])
+    """The number of the last step that ran."""
+    return int(database.execute_sql("SELECT version FROM schema_version").fetchone()[0])
 
 
 def _seed() -> None:

@@ -149,6 +149,7 @@ class Event(_Table):
     """The log. After the retention `summary` and `payload` are null: a stub, kept for a year."""
 
     repo: Repository  # where a query joins it
+    size: int | None  # where a query asks for it
 
     seq = peewee.BigIntegerField(primary_key=True)
     id = peewee.TextField()

@@ -1,0 +1,58 @@
+"""The appliance's own data on this machine: its settings, and its store. What is missing is made."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from cotexd import config
+from cotexd.config import Settings
+from cotexd.errors import Conflict, NotFound, Unreachable
+from cotexd.operations import accounts, nodes
+from cotexd.operations.accounts import Account
+from cotexd.store import Store
+
+
+def settings(context: typer.Context, **flags: object) -> Settings:
+    """:param flags: of this command; those of `cotex` itself are in the context"""
+    given = {**(context.obj or {}), **{name: value for name, value in flags.items() if value is not None}}
+    return config.load(given)
+
+
+@contextmanager
+def opened(context: typer.Context) -> Iterator[Store]:
+    """The store, for as long as the block runs."""
+    current = settings(context)
+    store = Store(current.database, current.data_dir, current.key)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def the_user(store: Store, named: str | None) -> Account:
+    """The user that was named, or the only one there is.
+
+    :raises NotFound: nobody has this name, or there is no user at all
+    :raises Conflict: there are several, and none was named
+    """
+    if named is not None:
+        return store.look(accounts.find, named)
+    everybody = store.look(accounts.all_of_them)
+    if not everybody:
+        raise NotFound("There is no user yet.", hint="Add one: cotex user add ada")
+    if len(everybody) > 1:
+        names = ", ".join(account.name for account in everybody[:10])
+        raise Conflict("There are several users.", hint=f"Say which, with --user: {names}")
+    return everybody[0]
+
+
+def server_url(store: Store) -> str:
+    """Where the server that runs on this database listens.
+
+    :raises Unreachable: none runs
+    """
+    running = store.look(nodes.running)
+    if not running:
+        raise Unreachable("No server is running on this database.", hint="Start it: cotex serve")
+    return running[0].url

@@ -1,0 +1,124 @@
+"""The command line: mounts the groups, and turns kinds of error into exit codes, in one table."""
+
+import importlib
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import typer.main
+from typer.core import TyperCommand, TyperGroup
+
+from cotex import view
+from cotexd import __version__
+from cotexd.errors import CotexError, Kind
+
+# Imported only when one of them is called: `cotex --help` loads none of what they need.
+COMMANDS = {
+    "init": "Set up the data folder, the keys and the first user.",
+    "serve": "Run the server.",
+    "status": "What runs, and on what.",
+    "user": "Users: add, list, show, disable, enable, token.",
+    "repo": "Tracked repositories: add, list, show, remove, secret.",
+    "tier": "Tiers: list, set.",
+    "webhook": "Where GitHub sends its events.",
+    "event": "Events: list, show, send.",
+    "tail": "Follow events live.",
+    "config": "Settings: show, check, path.",
+    "db": "The database: status, migrate.",
+}
+
+EXIT = {
+    Kind.FAILED: 1,
+    Kind.UNAVAILABLE: 1,
+    Kind.INVALID: 2,
+    Kind.UNSUPPORTED: 2,
+    Kind.NOT_FOUND: 3,
+    Kind.CONFLICT: 4,
+    Kind.FORBIDDEN: 5,
+    Kind.UNAUTHORIZED: 5,
+    Kind.TOO_LARGE: 5,
+    Kind.UNREACHABLE: 6,
+}
+INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # Typer's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        """A stand-in with its line of help; `resolve_command` gives the real one."""
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, _, rest = super().resolve_command(ctx, args)
+        loaded = typer.main.get_command(importlib.import_module(f"cotex.{name}").app)
+        loaded.name = name
+        return name, loaded, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CotexError as error:
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            view.error(error)
+            raise typer.Exit(EXIT[error.kind]) from None
+        except (KeyboardInterrupt, typer.Abort):
+            view.say("Interrupted.")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    epilog=view.examples("cotex init --user ada", "cotex status --json", "cotex --version"),
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cotex {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def cotex(
+    context: typer.Context,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of keys and database. [COTEX_DATA_DIR]", show_default=False)
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file. [COTEX_CONFIG]", show_default=False)
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Administer a CoTeX backend of your own.
+
+    Works with the server running or not; what a command changes is in force within a second.
+    """
+    del debug, version
+    context.obj = {
+        "data_dir": None if data_dir is None else str(data_dir),
+        "config": None if config is None else str(config),
+    }
+
+
+def main() -> None:
+    try:
+        app()
+    except BrokenPipeError:
+        # Whoever read our output has had enough (`cotex event list | head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""`cotex repo`"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cotex import local, view
+from cotexd.domain import duration
+from cotexd.errors import Conflict
+from cotexd.operations import accounts, repositories
+from cotexd.operations.repositories import Tracked
+from cotexd.store import Store
+
+app = view.group("Tracked repositories.")
+
+Name = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="As in octo/hello.")]
+Repo = Annotated[str, typer.Argument(metavar="REPO", help="OWNER/NAME, or an id.")]
+
+
+@app.command(
+    epilog=view.examples(
+        "cotex repo add octo/hello --user ada", "cotex repo add octo/docs --user ada --if-not-exists --json"
+    )
+)
+def add(
+    context: typer.Context,
+    name: Name,
+    user: Annotated[
+        str | None, typer.Option(help="Who tracks it; may be left out where there is one user.")
+    ] = None,
+    secret_stdin: Annotated[
+        bool, typer.Option("--secret-stdin", help="Read the webhook's secret from standard input.")
+    ] = False,
+    if_not_exists: view.IfNotExists = False,
+    as_json: view.Json = False,
+) -> None:
+    """Track a repository; shows the webhook's secret, once."""
+    secret = sys.stdin.readline().strip() if secret_stdin else ""
+    with local.opened(context) as store:
+        owner = local.the_user(store, user)
+        try:
+            tracked = store.run(repositories.add, owner.id, name, secret)
+        except Conflict:
+            if not if_not_exists:
+                raise
+            tracked = store.look(repositories.find, name, user_id=owner.id)
+        public_url = local.settings(context).public_url
+    if as_json:
+        view.document(tracked)
+        return
+    _show(tracked)
+    view.say(
+        "\nAt GitHub: Settings → Webhooks → Add webhook\n"
+        f"  Payload URL   {public_url or 'https://YOUR-SERVER'}{tracked.webhook_url}\n"
+        "  Content type  application/json\n"
+        f"  Secret        {tracked.webhook_secret or '(the one that was shown when it was made)'}\n"
+        "To try it without GitHub: cotex event send --repo " + tracked.repo_name
+    )
+
+
+@app.command("list", epilog=view.examples("cotex repo list", "cotex repo list --user ada --json"))
+def list_(
+    context: typer.Context,
+    user: Annotated[str | None, typer.Option(help="Only what this user sees.")] = None,
+    as_json: view.Json = False,
+) -> None:
+    """List the tracked repositories."""
+    with local.opened(context) as store:
+        if user is None:
+            found = store.look(repositories.everyone)
+        else:
+            found = store.look(repositories.all_of, store.look(accounts.find, user).id)
+        owners = {account.id: account.name for account in store.look(accounts.all_of_them)}
+    if as_json:
+        view.document(found)
+    else:
+        view.table(
+            ("repository", "owner", "status", "last event", "id"),
+            [
+                (each.repo_name, owners[each.user_id], each.status, each.last_event_at, each.id)
+                for each in found
+            ],
+        )
+
+
+@app.command(epilog=view.examples("cotex repo show octo/hello", "cotex repo show octo/hello --json"))
+def show(context: typer.Context, repo: Repo, as_json: view.Json = False) -> None:
+    """Show one repository."""
+    with local.opened(context) as store:
+        tracked = store.look(repositories.find, repo)
+    if as_json:
+        view.document(tracked)
+    else:
+        _show(tracked)
+
+
+@app.command(
+    epilog=view.examples("cotex repo remove octo/hello --dry-run", "cotex repo remove octo/hello --yes")
+)
+def remove(
+    context: typer.Context,
+    repo: Repo,
+    user: Annotated[str | None, typer.Option(help="Whose, where several track it.")] = None,
+    yes: view.Yes = False,
+    dry_run: view.DryRun = False,
+    as_json: view.Json = False,
+) -> None:
+    """Stop tracking a repository; its stored events are deleted."""
+    with local.opened(context) as store:
+        tracked = store.look(repositories.find, repo, user_id=_id_of(store, user))
+        if not dry_run:
+            view.confirm(f"Remove {tracked.repo_name} and all its stored events?", yes=yes)
+            store.run(repositories.remove, tracked.user_id, tracked.id)
+    if as_json:
+        view.document(tracked)
+    else:
+        view.say(
+            f"{tracked.repo_name} {'would be' if dry_run else 'is'} removed, with all its stored events."
+        )
+
+
+@app.command(
+    epilog=view.examples(
+        "cotex repo secret octo/hello", "cotex repo secret octo/hello --rotate --overlap 24h --json"
+    )
+)
+def secret(
+    context: typer.Context,
+    repo: Repo,
+    rotate: Annotated[bool, typer.Option("--rotate", help="Make a new secret, and show it once.")] = False,
+    overlap: Annotated[str, typer.Option(help="How long the old one stays good.")] = "24h",
+    as_json: view.Json = False,
+) -> None:
+    """Say what secret a webhook has; with --rotate, give it a new one."""
+    kept = duration.parse(overlap)
+    with local.opened(context) as store:
+        tracked = store.look(repositories.find, repo)
+        if rotate:
+            tracked = store.run(repositories.rotate_secret, tracked.id, overlap=kept)
+        state = store.look(repositories.secret_state, tracked.id)
+    if as_json:
+        view.document(
+            {
+                "id": tracked.id,
+                "repo_name": tracked.repo_name,
+                **state,
+                "webhook_secret": tracked.webhook_secret,
+            }
+        )
+        return
+    if rotate:
+        view.result(tracked.webhook_secret)
+        view.say(f"Put it into the webhook at GitHub. The old one stays good for {overlap}.")
+    else:
+        view.facts((("repository", tracked.repo_name), *state.items()))
+        view.say("The secret itself is not shown. For a new one: cotex repo secret REPO --rotate")
+
+
+def _id_of(store: Store, user: str | None) -> str | None:
+    return None if user is None else store.look(accounts.find, user).id
+
+
+def _show(tracked: Tracked) -> None:
+    view.facts(
+        (
+            ("repository", tracked.repo_name),
+            ("id", tracked.id),
+            ("status", tracked.status),
+            ("webhook", tracked.webhook_url),
+            ("last event", tracked.last_event_at),
+            ("since", tracked.created_at),
+        )
+    )

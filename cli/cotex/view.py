@@ -1,0 +1,123 @@
+"""What people see: tables, lines, JSON and errors. The only file that draws.
+
+Results go to standard output, messages to standard error. On a terminal a list is a table; piped it is lines with
+tabs; with --json it is one document.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+import typer
+
+from cotexd.errors import CotexError
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
+IfNotExists = Annotated[bool, typer.Option("--if-not-exists", help="Succeed if it is there already.")]
+
+
+def group(about: str) -> typer.Typer:
+    """A group of commands, in the form in which all of ours are."""
+    return typer.Typer(help=about, rich_markup_mode=None, no_args_is_help=True, add_completion=False)
+
+
+def single() -> typer.Typer:
+    """A command that is no group."""
+    return typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help; a test runs each of these."""
+    return "\b\nExamples:\n" + "\n".join(f"  $ {line}" for line in lines)
+
+
+def document(value: object) -> None:
+    """One JSON document on standard output."""
+    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def line(value: object) -> None:
+    """One JSON document on one line, at once: for streams."""
+    sys.stdout.write((value if isinstance(value, str) else msgspec.json.encode(value).decode()) + "\n")
+    sys.stdout.flush()
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Rows for people: drawn on a terminal, tabs when piped."""
+    texts = [[_cell(value) for value in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in texts:
+            typer.echo("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for row in texts:
+        drawn.add_row(*(Text(text) for text in row))
+    Console().print(drawn)
+
+
+def facts(pairs: Sequence[tuple[str, object]]) -> None:
+    """One thing: a name and a value a line."""
+    width = max(len(name) for name, _ in pairs) if sys.stdout.isatty() else 0
+    for name, value in pairs:
+        typer.echo(f"{name.ljust(width)}  {_cell(value)}" if width else f"{name}\t{_cell(value)}")
+
+
+def result(text: str) -> None:
+    """A bare result, to be captured by a script."""
+    typer.echo(text)
+
+
+def say(text: str) -> None:
+    """A message, beside the results."""
+    typer.echo(text, err=True)
+
+
+def error(failure: CotexError) -> None:
+    """What happened and why, and what to do next."""
+    say("cotex: " + printable(failure.message, keep="\n"))
+    if failure.hint:
+        say(printable(failure.hint))
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before data is destroyed.
+
+    :raises Invalid: there is nobody to ask, and no --yes
+    """
+    from cotexd.errors import Invalid
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Invalid(
+            "This destroys data, and there is no terminal to ask.", hint="Add --yes if you mean it."
+        )
+    typer.confirm(question, abort=True, err=True)
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text from outside, without what could command a terminal."""
+    return "".join(
+        character if character.isprintable() or character in keep else "\N{REPLACEMENT CHARACTER}"
+        for character in text
+    )
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return printable(str(value))

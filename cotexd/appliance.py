@@ -1,0 +1,205 @@
+"""The composition root: opens store, hub, schedule and web in this order, and closes them in reverse."""
+
+import asyncio
+import os
+import signal
+import socket
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+from sanic.server import HttpProtocol
+
+from cotexd import __version__
+from cotexd.config import Settings
+from cotexd.errors import CotexError, Failed
+from cotexd.live.hub import Hub
+from cotexd.operations import nodes, tokens
+from cotexd.operations.nodes import Server
+from cotexd.schedule import Schedule
+from cotexd.store import Store
+from cotexd.web import App, Context, build
+
+BACKLOG = 2048
+"""connections that the kernel keeps for us while we are busy"""
+
+_logger = structlog.get_logger("cotexd")
+
+
+class Appliance:
+    """A whole server as an object: a test starts one on port 0 with a temporary folder."""
+
+    def __init__(self, settings: Settings, *, alone: bool = False) -> None:
+        """:param alone: it is the only one that this process will ever start"""
+        self.settings = settings
+        self.id = uuid.uuid4().hex
+        self._alone = alone
+        self._started_at = datetime.now(UTC)
+        self._address = ""
+        self._closing: list[Callable[[], object]] = []
+
+    @property
+    def url(self) -> str:
+        """Where it listens, once it has started."""
+        return self._address
+
+    async def start(self) -> None:
+        """Open everything; when it returns, requests are answered.
+
+        :raises CotexError: what is wrong with the key, the database or the port; nothing stays open
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        settings = self.settings
+        listening = _listen(settings.host, settings.port)
+        self._closing.append(listening.close)
+        self._address = _address_of(listening)
+
+        store = await asyncio.to_thread(Store, settings.database, settings.data_dir, settings.key)
+        hub = Hub(store)
+        self._closing.append(store.stop)
+        if store.start(hub.publish, hub.moved):
+            _logger.warning(
+                "new_epoch", why="the database was swapped or set back; clients are told of the gap"
+            )
+        await hub.open()
+        self._closing.append(hub.close)
+        _logger.info("store_open", database=store.dialect.name, head=hub.head)
+
+        signing_key = await store.write(tokens.signing_key)
+        context = Context(store, hub, signing_key, settings.retention, settings.accept_sha1)
+        schedule = Schedule(store, settings.retention, lambda: self._describe(hub))
+        self._closing.append(lambda: store.write(nodes.leave, self.id))
+        await schedule.start(self._describe(hub))
+        self._closing.append(schedule.stop)
+
+        self._closing.append(await self._serve(build(context, alone=self._alone), listening))
+        self._closing.append(lambda: setattr(context, "draining", True))
+        _logger.info("ready", url=self.url)
+
+    async def _serve(self, app: App, listening: socket.socket) -> Callable[[], object]:
+        """Serve HTTP; returns what stops it: no new connections, then the requests that were begun are finished."""
+        server = await app.create_server(
+            sock=listening,
+            backlog=BACKLOG,
+            protocol=HttpProtocol,
+            return_asyncio_server=True,
+            asyncio_server_kwargs={"start_serving": False},
+        )
+        if server is None:
+            raise Failed("The HTTP server did not start.")
+        await server.startup()
+        await server.before_start()
+        await server.start_serving()
+        await server.after_start()
+
+        async def stop() -> None:
+            server.close()
+            connections = server.connections
+            deadline = asyncio.get_running_loop().time() + self.settings.drain.total_seconds()
+            for connection in list(connections):
+                connection.close_if_idle()
+            while connections and asyncio.get_running_loop().time() < deadline:
+                # Sanic tells nobody when a request is finished.
+                await asyncio.sleep(0.02)
+                for connection in list(connections):
+                    connection.close_if_idle()
+            for connection in list(connections):
+                connection.abort()
+            app.shutdown_tasks(0)
+            app.unregister_app(app)
+
+        return stop
+
+    async def stop(self) -> None:
+        """Close everything in reverse: what was begun is finished, within the drain time, and what was said is kept."""
+        closing, self._closing = self._closing, []
+        for close in reversed(closing):
+            try:
+                done = close()
+                if asyncio.iscoroutine(done):
+                    await done
+            except CotexError as error:
+                # The database may be what is gone; the rest is closed all the same.
+                _logger.warning("close_failed", reason=error.message)
+        if closing:
+            _logger.info("stopped")
+
+    def _describe(self, hub: Hub) -> Server:
+        return Server(
+            id=self.id,
+            url=self.url,
+            version=__version__,
+            pid=os.getpid(),
+            connections=len(hub),
+            started_at=self._started_at,
+        )
+
+
+def run(settings: Settings, started: Callable[[str], None] = lambda _: None) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    :param started: is told the URL once requests are answered
+    :raises CotexError: it could not start
+    """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve_until_signal(settings, started))
+
+
+async def _serve_until_signal(settings: Settings, started: Callable[[str], None]) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    appliance = Appliance(settings, alone=True)
+    await appliance.start()
+    started(appliance.url)
+    await stopping.wait()
+    # Whoever asks a second time does not want to wait.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+    await appliance.stop()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """:raises Failed: no such address here, or the port is taken"""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise Failed(f"{host} is not an address of this machine: {error.strerror}.") from error
+    try:
+        # A restart after a kill need not wait for the old connections to be forgotten.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise Failed(
+            f"The server cannot listen on {host} port {port}: {error.strerror}.",
+            hint="Choose another port: --port, or COTEX_PORT. To see who has it: cotex status",
+        ) from error
+    return listening
+
+
+def _address_of(listening: socket.socket) -> str:
+    """Where someone on this machine reaches it."""
+    host, port = listening.getsockname()[:2]
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # what was bound, not what to bind
+    return f"http://[{local}]:{port}" if ":" in local else f"http://{local}:{port}"

@@ -1,0 +1,186 @@
+"""How far each client of a user has come, and where it goes on.
+
+A `device` is a v2 client that gave itself a name. A `session` is a legacy client, told from others by its token. The
+`shared` cursor was made with the user and is the furthest that any legacy client acknowledged: a new one starts there.
+A cursor never goes back.
+"""
+
+from typing import Literal
+
+import msgspec
+import peewee
+
+from cotexd.domain.cursor import Cursor, Log, Place, Reason, parse, place
+from cotexd.errors import Conflict, Invalid, InvalidCursor
+from cotexd.operations import events, visibility
+from cotexd.store import Tx
+from cotexd.store.models import Device, LogState
+
+MAX_DEVICES = 100
+"""named devices a user"""
+MAX_NAME = 100
+"""characters"""
+
+_MOVE = """
+UPDATE device SET
+  "cursor" = CASE WHEN "cursor" < ? THEN ? ELSE "cursor" END,
+  acked = CASE WHEN acked < ? THEN ? ELSE acked END,
+  seen_at = ?
+WHERE user_id = ? AND kind = ? AND name = ?
+"""
+
+Kind = Literal["device", "session", "shared"]
+
+
+class Keeper(msgspec.Struct, frozen=True):
+    """The row that keeps a client's cursor."""
+
+    user_id: str
+    kind: Kind
+    name: str
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """What a client can't get any more. `missed` is null where nobody can count it."""
+
+    reason: Reason
+    asked: str
+    floor: int
+    missed: int | None
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Where a client goes on: with the first of its events after `after`."""
+
+    epoch: str
+    head: int
+    floor: int
+    after: int
+    resume: Literal["ok", "gap", "new"]
+    gap: Gap | None
+    keeper: Keeper | None
+
+
+class Ack(msgspec.Struct, frozen=True):
+    keeper: Keeper
+    seq: int
+
+
+def attach(tx: Tx, user_id: str, *, device: str, cursor: Cursor | None) -> Start:
+    """Begin with a v2 client. Its row is committed before it is greeted: it may drop at once and lose nothing.
+
+    :param device: "" if it gave no name; then nothing is kept for it
+    :raises Invalid: the device's name is too long, or not printable
+    :raises Conflict: the user has MAX_DEVICES others
+    """
+    log = events.log(tx)
+    keeper = Keeper(user_id, "device", device) if device else None
+    row = None if keeper is None else _row(keeper)
+    if cursor is None and row is None:
+        start = Start(log.epoch, log.head, log.floor, log.head, "new", None, keeper)
+    else:
+        start = _resume(tx, user_id, log, cursor or Cursor(log.epoch, _kept(row)), keeper)
+    if keeper is not None:
+        _keep(tx, keeper, start.after)
+    return start
+
+
+def attach_legacy(tx: Tx, user_id: str, session: str) -> Start:
+    """Begin with a legacy client; whatever it has missed within the retention, it gets, and hears of no gap."""
+    log = events.log(tx)
+    shared = Keeper(user_id, "shared", "")
+    keeper = Keeper(user_id, "session", session[:MAX_NAME]) if session else shared
+    row = _row(keeper) or _row(shared)
+    kept = log.head if row is None else row.cursor
+    _keep(tx, keeper, kept)
+    return Start(log.epoch, log.head, log.floor, max(kept, log.floor), "ok", None, keeper)
+
+
+def resume(tx: Tx, user_id: str, cursor: Cursor) -> Start:
+    """Where a connected client goes on that asked to be set to `cursor`."""
+    return _resume(tx, user_id, events.log(tx), cursor, None)
+
+
+def acknowledge_many(tx: Tx, acks: list[Ack]) -> list[None]:
+    """Move cursors forward. What a legacy client has got, the user's next new one need not get again."""
+    now = Device.seen_at.db_value(tx.now)
+    moves = []
+    for ack in acks:
+        user_id, kind, name = msgspec.structs.astuple(ack.keeper)
+        moves.append((ack.seq, ack.seq, ack.seq, ack.seq, now, user_id, kind, name))
+        if kind == "session":
+            moves.append((ack.seq, ack.seq, ack.seq, ack.seq, now, user_id, "shared", ""))
+    tx.database.cursor().executemany(_MOVE.replace("?", tx.database.param), moves)
+    return [None] * len(acks)
+
+
+def acknowledge(tx: Tx, user_id: str, cursor: str, device: str = "") -> Cursor:
+    """Mark everything up to a cursor delivered (REST): for a device, or for all legacy clients.
+
+    :raises InvalidCursor: not a cursor, of another epoch, or beyond the log's head
+    """
+    given, state = parse(cursor), LogState.get_by_id(1)
+    if given.epoch != state.epoch:
+        raise InvalidCursor(
+            "The cursor is of another epoch.", hint="Connect to /ws: hello says where to go on."
+        )
+    if given.seq > state.head:
+        raise InvalidCursor(f"The cursor is beyond the log's head, {state.head}.")
+    keeper = Keeper(user_id, "device", device) if device else Keeper(user_id, "shared", "")
+    _keep(tx, keeper, given.seq)
+    acknowledge_many(tx, [Ack(keeper, given.seq)])
+    return given
+
+
+def _resume(tx: Tx, user_id: str, log: Log, cursor: Cursor, keeper: Keeper | None) -> Start:
+    found = place(cursor, log)
+    gap = _gap(tx, user_id, log, cursor, found)
+    return Start(log.epoch, log.head, log.floor, found.seq, "gap" if gap else "ok", gap, keeper)
+
+
+def _gap(tx: Tx, user_id: str, log: Log, cursor: Cursor, found: Place) -> Gap | None:
+    if found.reason is None:
+        return None
+    missed: int | None = None
+    if found.reason == "expired" and cursor.seq >= LogState.get_by_id(1).stub_floor:
+        missed = visibility.count(tx, user_id, after=cursor.seq, upto=log.floor)
+        if missed == 0:
+            return None
+    return Gap(found.reason, str(cursor), log.floor, missed)
+
+
+def _row(keeper: Keeper) -> Device | None:
+    found: Device | None = Device.get_or_none(
+        Device.user_id == keeper.user_id, Device.kind == keeper.kind, Device.name == keeper.name
+    )
+    return found
+
+
+def _kept(row: Device | None) -> int:
+    return 0 if row is None else int(row.cursor)
+
+
+def _keep(tx: Tx, keeper: Keeper, seq: int) -> None:
+    """Make the row if it is new, at `seq`; else only note that it was seen."""
+    if keeper.kind == "device" and (len(keeper.name) > MAX_NAME or not keeper.name.isprintable()):
+        raise Invalid(f"A device's name is at most {MAX_NAME} printable characters.")
+    mine = (Device.user_id == keeper.user_id) & (Device.kind == keeper.kind)
+    if Device.update(seen_at=tx.now).where(mine, Device.name == keeper.name).execute():
+        return
+    if keeper.kind == "device" and _count(mine) >= MAX_DEVICES:
+        raise Conflict(
+            f"This user has {MAX_DEVICES} devices.", hint="Connect under the name of one that is known."
+        )
+    Device.insert(
+        user_id=keeper.user_id,
+        kind=keeper.kind,
+        name=keeper.name,
+        cursor=seq,
+        acked=0,
+        created_at=tx.now,
+        seen_at=tx.now,
+    ).execute()
+
+
+def _count(condition: peewee.Expression) -> int:
+    return int(Device.select().where(condition).count())

@@ -1,0 +1,66 @@
+"""The servers that run on this database: each writes its row every few seconds, and those who look read it."""
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from cotexd.store import Tx
+from cotexd.store.models import Event, LogState, Node, Repository, User
+
+ALIVE = timedelta(seconds=15)
+"""a row that is older belongs to a server that was killed"""
+FORGOTTEN = timedelta(days=1)
+
+
+class Server(msgspec.Struct, frozen=True):
+    id: str
+    url: str
+    version: str
+    pid: int
+    connections: int
+    started_at: datetime
+
+
+class Running(Server, frozen=True):
+    seen_at: datetime
+
+
+class Totals(msgspec.Struct, frozen=True):
+    users: int
+    repositories: int
+    events: int
+    """in the log, those whose payload is purged not counted"""
+    epoch: str
+    head: int
+    floor: int
+
+
+def beat(tx: Tx, server: Server) -> None:
+    """Say that a server is alive, and forget those that have not been for a day."""
+    Node.delete().where((Node.id == server.id) | (Node.seen_at < tx.now - FORGOTTEN)).execute()
+    Node.insert(**msgspec.structs.asdict(server), seen_at=tx.now).execute()
+
+
+def leave(_: Tx, node_id: str) -> None:
+    Node.delete().where(Node.id == node_id).execute()
+
+
+def running(tx: Tx) -> list[Running]:
+    """The servers that are alive, the youngest first."""
+    rows = Node.select().where(Node.seen_at >= tx.now - ALIVE).order_by(Node.started_at.desc())
+    return [
+        Running(row.id, row.url, row.version, row.pid, row.connections, row.started_at, row.seen_at)
+        for row in rows
+    ]
+
+
+def totals(_: Tx) -> Totals:
+    state = LogState.get_by_id(1)
+    return Totals(
+        users=User.select().count(),
+        repositories=Repository.select().where(Repository.removed_at.is_null()).count(),
+        events=Event.select().where(Event.seq > state.floor).count(),
+        epoch=state.epoch,
+        head=state.head,
+        floor=state.floor,
+    )

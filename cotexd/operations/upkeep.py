@@ -1,0 +1,86 @@
+"""What time does to the log: payloads go after the retention, stubs after a year, removed repositories at once.
+
+Each call does one small batch, so that nobody who writes waits for long; it is called again until it finds nothing.
+"""
+
+from datetime import timedelta
+
+import peewee
+
+from cotexd.operations import notices
+from cotexd.store import Tx
+from cotexd.store.models import Device, Event, LogState, Repository
+
+BATCH = 100
+"""events"""
+BATCH_BYTES = 4 * 1024 * 1024
+"""of payloads; at least one event"""
+STUBS_KEPT = timedelta(days=365)
+"""how long a late redelivery is known to be a duplicate, and what was missed can be counted"""
+SESSIONS_KEPT = timedelta(days=90)
+DEVICES_KEPT = timedelta(days=365)
+
+
+def purge(tx: Tx, retention: timedelta) -> int:
+    """Take payload and summary from a batch of the oldest events, and leave their stubs; returns how many."""
+    state = LogState.get_by_id(1)
+    oldest = (
+        Event.select(Event.seq, Event.created_at, peewee.fn.LENGTH(Event.payload).alias("size"))
+        .where(Event.seq > state.floor)
+        .order_by(Event.seq)
+        .limit(BATCH)
+    )
+    size = 0
+    purged: list[int] = []
+    for row in oldest:
+        size += row.size or 0
+        # In order, up to the first that is young: the floor is one horizon for the whole log.
+        if row.created_at >= tx.now - retention or (purged and size > BATCH_BYTES):
+            break
+        purged.append(row.seq)
+    if purged:
+        Event.update(summary=None, payload=None).where(
+            Event.seq > state.floor, Event.seq <= purged[-1]
+        ).execute()
+        LogState.update(floor=purged[-1]).execute()
+    return len(purged)
+
+
+def purge_removed(tx: Tx) -> int:
+    """Delete a batch of the events of a removed repository: nobody may see them, and no delivery comes for them."""
+    repo = Repository.get_or_none(Repository.removed_at.is_null(False), Repository.purged_at.is_null())
+    if repo is None:
+        return 0
+    seqs = [
+        row.seq
+        for row in Event.select(Event.seq).where(Event.repo_id == repo.id).order_by(Event.seq).limit(BATCH)
+    ]
+    if seqs:
+        Event.delete().where(Event.seq.in_(seqs)).execute()
+    if len(seqs) < BATCH:
+        Repository.update(purged_at=tx.now).where(Repository.id == repo.id).execute()
+    return len(seqs) + 1
+
+
+def forget_stubs(tx: Tx) -> int:
+    """Delete a batch of stubs that are a year old."""
+    state = LogState.get_by_id(1)
+    oldest = Event.select(Event.seq, Event.created_at).where(
+        Event.seq > state.stub_floor, Event.seq <= state.floor
+    )
+    old: list[int] = []
+    for row in oldest.order_by(Event.seq).limit(BATCH):
+        if row.created_at >= tx.now - STUBS_KEPT:
+            break
+        old.append(row.seq)
+    if old:
+        Event.delete().where(Event.seq.in_(old)).execute()
+        LogState.update(stub_floor=old[-1]).execute()
+    return len(old)
+
+
+def forget_clients(tx: Tx) -> int:
+    """Forget notices that every server has told, and clients that have long been away."""
+    sessions = (Device.kind == "session") & (Device.seen_at < tx.now - SESSIONS_KEPT)
+    devices = (Device.kind == "device") & (Device.seen_at < tx.now - DEVICES_KEPT)
+    return notices.forget_old(tx) + int(Device.delete().where(sessions | devices).execute())

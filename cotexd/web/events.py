@@ -1,0 +1,117 @@
+"""The history over REST: newest first, by pages that cost the same however deep they lie."""
+
+import base64
+import binascii
+from datetime import datetime
+from urllib.parse import urlencode
+
+import msgspec
+from sanic import HTTPResponse
+
+from cotexd.domain.cursor import MAX_SEQ
+from cotexd.errors import Invalid, InvalidCursor, NotFound
+from cotexd.operations import cursors, history
+from cotexd.operations.history import MAX_PAGE, Page
+from cotexd.web.auth import signed_in
+from cotexd.web.context import App, WebRequest, answer, body_of, flag, number, parameter
+
+PAGE = 30
+RECENT = 5
+
+
+class Acknowledgement(msgspec.Struct, frozen=True):
+    cursor: str
+    device: str = ""
+
+
+def mount(app: App) -> None:
+    store, retention = app.ctx.store, app.ctx.retention
+
+    async def page(request: WebRequest) -> HTTPResponse:
+        user = (await signed_in(request)).account
+        found = await store.read(
+            history.page,
+            user.id,
+            limit=number(request, "limit", PAGE, MAX_PAGE),
+            before=_position(parameter(request, "cursor")),
+            repo_id=parameter(request, "repo_id"),
+            event_type=parameter(request, "event_type"),
+            since=_time(request, "since"),
+            until=_time(request, "until"),
+            undelivered=flag(request, "undelivered"),
+            retention=retention,
+        )
+        return answer(found.events, headers=_link(request, found))
+
+    async def recent(request: WebRequest) -> HTTPResponse:
+        user = (await signed_in(request)).account
+        whole = flag(request, "include_payload")
+        found = await store.read(
+            history.page,
+            user.id,
+            limit=number(request, "limit", RECENT, MAX_PAGE),
+            repo_id=parameter(request, "repo_id"),
+            payloads=whole,
+            retention=retention,
+        )
+        if whole:
+            return answer({"events": found.events, "count": len(found.events)})
+        return answer({"event_ids": [each.id for each in found.events], "count": len(found.events)})
+
+    async def one(request: WebRequest) -> HTTPResponse:
+        user = (await signed_in(request)).account
+        event_id = parameter(request, "id")
+        if event_id is not None:
+            return answer(await store.read(history.get, user.id, event_id, retention))
+        if not flag(request, "recent"):
+            raise Invalid("Say which event: ?id= or ?recent=true.")
+        found = await store.read(history.page, user.id, limit=1, retention=retention)
+        if not found.events:
+            raise NotFound("There is no event yet.")
+        return answer(found.events[0])
+
+    async def acknowledge(request: WebRequest) -> HTTPResponse:
+        user = (await signed_in(request)).account
+        given = body_of(request, Acknowledgement)
+        cursor = await store.write(cursors.acknowledge, user.id, given.cursor, given.device)
+        return answer({"cursor": str(cursor)})
+
+    app.add_route(page, "/api/github-events", methods=["GET"], name="events")
+    app.add_route(recent, "/api/github-events/recent", methods=["GET"], name="recent_events")
+    app.add_route(one, "/api/github-events/event", methods=["GET"], name="event")
+    app.add_route(acknowledge, "/api/github-events/ack", methods=["POST"], name="ack")
+
+
+def _link(request: WebRequest, page: Page) -> dict[str, str]:
+    """RFC 8288, as GitHub's own API has it: absolute, on the host that was asked."""
+    if not page.more:
+        return {}
+    cursor = base64.urlsafe_b64encode(b"%d" % page.events[-1].seq).decode().rstrip("=")
+    query = [(name, value) for name, value in request.get_query_args() if name != "cursor"]
+    address = f"{request.scheme}://{request.host}{request.path}?{urlencode([*query, ('cursor', cursor)])}"
+    return {"link": f'<{address}>; rel="next"'}
+
+
+def _position(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    try:
+        seq = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+    except (binascii.Error, ValueError):
+        seq = ""
+    if not seq.isdigit() or len(seq) > 19 or int(seq) > MAX_SEQ:
+        raise InvalidCursor("The cursor is not one that this route gave.", hint="Follow the Link header.")
+    return int(seq)
+
+
+def _time(request: WebRequest, name: str) -> datetime | None:
+    text = parameter(request, name)
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise Invalid(f"{name} is a time with its zone, as 2026-11-24T12:00:00Z.")
+    return moment

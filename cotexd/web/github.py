@@ -1,0 +1,138 @@
+"""GitHub's deliveries: understand, write, tell. The table of answers is in docs/protocol.md."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import msgspec
+from sanic import HTTPResponse
+from sanic.http import Http
+
+from cotexd.domain import event, github
+from cotexd.domain.github import Headers
+from cotexd.errors import BadSignature, CotexError, TooLarge
+from cotexd.operations import events, repositories
+from cotexd.operations.events import Incoming
+from cotexd.operations.repositories import Hook
+from cotexd.store import Store, utc_now
+from cotexd.web.context import App, WebRequest, answer
+
+HOOK_KEPT = 0.5
+"""seconds; a secret that was changed is in force after these at the latest"""
+MAX_HOOKS = 1024
+"""repositories, known and unknown, whose secrets are kept that long"""
+BIG = 256 * 1024
+"""bytes; longer payloads are parsed and compressed beside the event loop"""
+LINGER = 2.0
+"""seconds in which the rest of a refused body is read and dropped, so that its sender gets to read the answer"""
+
+
+def mount(app: App, refusal: Callable[[WebRequest, Exception], HTTPResponse]) -> None:
+    """:param refusal: the answer to an error"""
+    hooks = Hooks(app.ctx.store)
+
+    async def receive(request: WebRequest, repo_id: str) -> HTTPResponse | None:
+        given = dict(request.headers.items())
+        try:
+            headers = github.read_headers(given)
+            body = await _read(request)
+        except CotexError as error:
+            await _refuse_unread(request, refusal(request, error))
+            return None
+        accept_sha1 = app.ctx.accept_sha1
+        hook, verified = await hooks.check(
+            repo_id,
+            lambda secrets: github.check_signature(given, body, secrets, accept_sha1=accept_sha1),
+        )
+        if headers.event_type == "ping":
+            await app.ctx.store.write(repositories.pinged, repo_id)
+            return answer({"pinged": True})
+        prepare = (repo_id, hook.repo_name, headers, body, verified)
+        if len(body) > BIG:
+            incoming = await asyncio.to_thread(_prepare, *prepare)
+        else:
+            incoming = _prepare(*prepare)
+        accepted = await app.ctx.store.write_many(events.accept_many, incoming)
+        return answer(accepted)
+
+    app.add_route(receive, "/api/webhooks/github/<repo_id:str>", methods=["POST"], name="github", stream=True)
+
+
+class Hooks:
+    """The secrets of repositories, for HOOK_KEPT seconds: busy ones cost no read a delivery."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._kept: dict[str, tuple[float, Hook | None]] = {}
+
+    async def check(self, repo_id: str, verify: Callable[[tuple[str, ...]], str]) -> tuple[Hook, str]:
+        """The repository of a delivery, and how that was signed.
+
+        An unknown repository is gone through like a known one with another secret: the same reads, the same HMACs.
+
+        :raises BadSignature: unknown, or not signed with a secret of it
+        """
+        kept = self._kept.get(repo_id)
+        if kept is not None and time.monotonic() - kept[0] < HOOK_KEPT:
+            try:
+                return _verified(kept[1], verify)
+            except BadSignature:
+                pass  # perhaps the secret is a new one
+        hook = await self._store.read(repositories.hook_of, repo_id)
+        if len(self._kept) >= MAX_HOOKS:
+            self._kept.clear()
+        self._kept[repo_id] = (time.monotonic(), hook)
+        return _verified(hook, verify)
+
+
+def _verified(hook: Hook | None, verify: Callable[[tuple[str, ...]], str]) -> tuple[Hook, str]:
+    verified = verify(github.NO_SECRETS if hook is None else hook.secrets)
+    if hook is None:
+        raise BadSignature
+    return hook, verified
+
+
+def _prepare(repo_id: str, repo_name: str, headers: Headers, body: bytes, verified: str) -> Incoming:
+    delivery = github.read_body(repo_id, headers, body, verified)
+    summary = event.summarise(delivery, repo_name, utc_now())
+    return Incoming(
+        repo_id=repo_id,
+        delivery_id=delivery.delivery_id,
+        event_type=delivery.event_type,
+        branch=summary.branch,
+        verified=verified,
+        summary=msgspec.json.encode(summary),
+        payload=events.compress(delivery.payload),
+    )
+
+
+async def _read(request: WebRequest) -> bytes:
+    """The whole body, bounded while it streams in."""
+    parts: list[bytes] = []
+    size = 0
+    while (part := await _next(request)) is not None:
+        size += len(part)
+        if size > github.MAX_BODY:
+            raise TooLarge(f"The body is over {github.MAX_BODY // 2**20} MB, the most that GitHub sends.")
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _next(request: WebRequest) -> bytes | None:
+    stream = request.stream
+    return await stream.read() if isinstance(stream, Http) else None
+
+
+async def _refuse_unread(request: WebRequest, refusal: HTTPResponse) -> None:
+    """Answer at once, then read on for a little: closing on a sender that still writes would take the answer away."""
+    if isinstance(request.stream, Http) and request.stream.request_body:
+        request.stream.keep_alive = False
+    response = await request.respond(refusal)
+    if response is not None:
+        await response.send(end_stream=True)
+    try:
+        async with asyncio.timeout(LINGER):
+            while await _next(request) is not None:
+                pass
+    except TimeoutError:
+        pass
