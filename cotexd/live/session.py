@@ -152,20 +152,28 @@ class Session:
         return [*greeting, *self.drained()]
 
     def backlog(
-        self, frames: Sequence[Frame], upto: int, head: int, published: int, moment: datetime
+        self,
+        frames: Sequence[Frame],
+        upto: int,
+        head: int,
+        *,
+        published: int,
+        waiting: int,
+        moment: datetime,
     ) -> list[Effect]:
         """Take a part of the backlog, which was asked for with Read.
 
         :param upto: `frames` is all there is up to here
         :param head: of the log, when it was read
         :param published: up to where the hub has handed out events by now
+        :param waiting: bytes in the transport
         """
         self._reading = False
         messages: list[Effect] = []
-        size, whole = 0, True
+        size, whole = waiting, True
         for frame in frames:
             message = wire.github_event(self._addressed, frame, self.sent)
-            if messages and size + len(message) > BOUND:
+            if size and size + len(message) > BOUND:
                 whole = False
                 break
             messages.append(Send(message))

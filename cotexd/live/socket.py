@@ -94,7 +94,10 @@ class Socket(asyncio.Protocol):
 
     def backlog(self, frames: Sequence[Frame], upto: int, head: int, published: int) -> None:
         if self._closing is None:
-            self._do(self.session.backlog(frames, upto, head, published, _moment()))
+            effects = self.session.backlog(
+                frames, upto, head, published=published, waiting=self.waiting, moment=_moment()
+            )
+            self._do(effects)
 
     def told(self, text: str) -> None:
         if self._closing is None:

@@ -1,0 +1,184 @@
+"""Real parts for every test: a database of its own, on SQLite and on Postgres; a server on a free port."""
+
+import asyncio
+import os
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import private_postgres
+import psycopg
+import pytest
+from actors import WAIT, Client, GitHub
+from cotexd.appliance import Appliance
+from cotexd.config import Settings
+from cotexd.operations import accounts, repositories, tokens
+from cotexd.operations.accounts import Account
+from cotexd.operations.repositories import Tracked
+from cotexd.store import Store
+
+for _name in [name for name in os.environ if name.startswith("COTEX_") and name != "COTEX_PAYLOADS"]:
+    del os.environ[_name]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str | None]:
+    """The URL of a private PostgreSQL server; None where none can be had."""
+    # Not pytest's own folder: a socket's path may not be longer than 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="cotexd-pg-") as folder:
+        started = private_postgres.start(Path(folder))
+        if started is None:
+            yield None
+            return
+        url, stop = started
+        yield url
+        stop()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of an empty database of this test's own; "" is SQLite in the data folder."""
+    if request.param == "sqlite":
+        yield ""
+        return
+    server = request.getfixturevalue("postgres")
+    if server is None:
+        if os.environ.get("CI"):
+            pytest.fail("No PostgreSQL server could be started, and CI is set.")
+        pytest.skip("NO POSTGRESQL SERVER COULD BE STARTED: nothing is tested on it.")
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield urlsplit(server)._replace(path=f"/{name}").geturl().replace("postgresql:", "postgresql:", 1)
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, duration: timedelta) -> None:
+        self.now += duration
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(database: str, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    """A store as the command line has it."""
+    opened = Store(database, tmp_path / "data", "", clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def ada(store: Store) -> Account:
+    return store.run(accounts.create, "ada", email="ada@example.com")
+
+
+@pytest.fixture
+def hello(store: Store, ada: Account) -> Tracked:
+    """octo/hello, tracked by ada, with its secret."""
+    return store.run(repositories.add, ada.id, "octo/hello")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running appliance, and what a test does with it."""
+
+    appliance: Appliance
+    store: Store
+    http: httpx.AsyncClient
+    github: GitHub
+
+    @property
+    def url(self) -> str:
+        return self.appliance.url
+
+    def user(self, name: str, tier: str = "pro") -> Account:
+        return self.store.run(accounts.create, name, tier=tier)
+
+    def track(self, user: Account, name: str = "octo/hello") -> Tracked:
+        return self.store.run(repositories.add, user.id, name)
+
+    def token(self, user: Account, lifetime: timedelta = timedelta(hours=1)) -> str:
+        return self.store.run(tokens.issue, user.id, lifetime).token
+
+    def client(self, user: Account, **query: str) -> Client:
+        return Client(self.url, self.token(user), **query)
+
+    async def get(self, path: str, user: Account | None = None, **options: Any) -> httpx.Response:
+        return await self.request("GET", path, user, **options)
+
+    async def request(
+        self, method: str, path: str, user: Account | None = None, **options: Any
+    ) -> httpx.Response:
+        headers = {"authorization": f"Bearer {self.token(user)}"} if user else {}
+        return await self.http.request(
+            method, self.url + path, headers={**headers, **options.pop("headers", {})}, **options
+        )
+
+
+Serve = Callable[..., Any]
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Server]:
+    appliance = Appliance(settings)
+    await appliance.start()
+    # A second way in, as a command typed beside the server has it.
+    beside = await asyncio.to_thread(Store, settings.database, settings.data_dir, "")
+    try:
+        async with httpx.AsyncClient(timeout=WAIT, trust_env=False) as http:
+            yield Server(appliance, beside, http, GitHub(appliance.url, http))
+    finally:
+        await appliance.stop()
+        beside.close()
+
+
+@pytest.fixture
+def settings(database: str, tmp_path: Path) -> Settings:
+    return Settings(port=0, data_dir=tmp_path / "data", database=database, drain=timedelta(seconds=2))
+
+
+@pytest.fixture
+async def server(settings: Settings) -> AsyncIterator[Server]:
+    async with serving(settings) as running:
+        yield running
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]] | Callable[[], bool]) -> None:
+    """Wait until something that must become true is; a poll, for what has no event to await."""
+    async with asyncio.timeout(WAIT):
+        while True:
+            found = condition()
+            if await found if asyncio.iscoroutine(found) else found:
+                return
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def servers() -> AsyncIterator[Serve]:
+    """Start servers by their settings; all of them are stopped at the end."""
+    async with AsyncExitStack() as stack:
+
+        async def start(settings: Settings) -> Server:
+            return await stack.enter_async_context(serving(settings))
+
+        yield start
