@@ -17,6 +17,7 @@ import private_postgres
 import psycopg
 import pytest
 from actors import WAIT, Client, GitHub
+
 from cotexd.appliance import Appliance
 from cotexd.config import Settings
 from cotexd.operations import accounts, repositories, tokens

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from actors import legacy, push, receive
 from conftest import Server
+
 from cotexd.operations import history
 
 CORPUS = Path(os.environ.get("COTEX_PAYLOADS", Path(__file__).parents[2] / "shared" / "data" / "github"))

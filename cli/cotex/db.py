@@ -1,8 +1,12 @@
 """`cotex db`"""
 
+from dataclasses import asdict
+
+import msgspec
 import typer
 
 from cotex import local, view
+from cotexd.operations import nodes
 
 app = view.group("The database.")
 
@@ -11,7 +15,7 @@ app = view.group("The database.")
 def status(context: typer.Context, as_json: view.Json = False) -> None:
     """Show which database it is, its schema, its size and its log."""
     with local.opened(context) as store:
-        state = store.describe()
+        state = {**asdict(store.describe()), **msgspec.structs.asdict(store.look(nodes.totals))}
     if as_json:
         view.document(state)
     else:
@@ -22,7 +26,7 @@ def status(context: typer.Context, as_json: view.Json = False) -> None:
 def migrate(context: typer.Context, as_json: view.Json = False) -> None:
     """Bring the schema up to date. Every command and the server do so when they start."""
     with local.opened(context) as store:
-        done = {"migrated": store.migrated, "schema": store.describe()["schema"]}
+        done = {"migrated": store.migrated, "schema": store.describe().schema}
     if as_json:
         view.document(done)
     else:

@@ -17,7 +17,10 @@ from cotexd.operations import history, repositories
 app = view.group("Events that GitHub sent.")
 
 SAMPLE = "sample_push.json"
-MAX_LISTED = 1000
+MAX_LISTED = 10_000
+"""events in one list: for more there is the history over REST, by pages"""
+SHOWN = 30
+"""events, for people"""
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -35,13 +38,18 @@ class Sent(msgspec.Struct, frozen=True):
 def list_(
     context: typer.Context,
     repo: Annotated[str | None, typer.Option(help="Only of this repository.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MAX_LISTED, help="How many.")] = 30,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, max=MAX_LISTED, help="How many; unless given 30, with --json all that fit."),
+    ] = None,
     as_json: view.Json = False,
 ) -> None:
     """List stored events, newest first."""
     with local.opened(context) as store:
         repo_id = None if repo is None else store.look(repositories.find, repo).id
-        listed = store.look(history.listing, repo_id=repo_id, limit=limit)
+        listed = store.look(
+            history.listing, repo_id=repo_id, limit=limit or (MAX_LISTED if as_json else SHOWN)
+        )
     if as_json:
         view.document(listed)
     else:

@@ -30,6 +30,8 @@ class Totals(msgspec.Struct, frozen=True):
     repositories: int
     events: int
     """in the log, those whose payload is purged not counted"""
+    oldest: datetime | None
+    """when the first of them came"""
     epoch: str
     head: int
     floor: int
@@ -56,10 +58,13 @@ def running(tx: Tx) -> list[Running]:
 
 def totals(_: Tx) -> Totals:
     state = LogState.get_by_id(1)
+    kept = Event.select(Event.seq, Event.created_at).where(Event.seq > state.floor)
+    first = kept.order_by(Event.seq).first()
     return Totals(
         users=User.select().count(),
         repositories=Repository.select().where(Repository.removed_at.is_null()).count(),
-        events=Event.select().where(Event.seq > state.floor).count(),
+        events=kept.count(),
+        oldest=None if first is None else first.created_at,
         epoch=state.epoch,
         head=state.head,
         floor=state.floor,

@@ -14,6 +14,7 @@ import stat
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,11 +28,11 @@ from cotexd.store import dialect as dialects
 from cotexd.store import key, migrations
 from cotexd.store.dialect import redacted
 from cotexd.store.lineage import LineageFile
-from cotexd.store.models import LogState, bound
+from cotexd.store.models import bound
 from cotexd.store.transaction import Published, Tx
 from cotexd.store.writer import Job, Writer
 
-__all__ = ["Published", "Store", "StoreFiles", "Tx", "redacted"]
+__all__ = ["Description", "Published", "Store", "StoreFiles", "Tx", "redacted"]
 
 READERS = 4
 """threads that read; each has a connection of its own"""
@@ -66,6 +67,15 @@ class StoreFiles:
         return self.folder / "cotexd.lineage"
 
 
+@dataclass(frozen=True, slots=True)
+class Description:
+    engine: str
+    url: str
+    """without its password"""
+    schema: int
+    size_bytes: int
+
+
 class Store:
     """One open database. The command line uses `run` and `look`; a server also calls `start`."""
 
@@ -86,6 +96,8 @@ class Store:
             _touch_private(self.dialect.path)
         self._foreground = self.dialect.open(read_only=False)
         self._background = self.dialect.open(read_only=True)
+        self._reader = threading.local()
+        self._opened = [self._foreground, self._background]
         self._vault: Vault | None = None
         self._writer: Writer | None = None
         self._readers: ThreadPoolExecutor | None = None
@@ -112,24 +124,18 @@ class Store:
 
     def look(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation that only reads, on this thread; all its reads see one moment."""
-        return self._read_here(lambda tx: operation(tx, *args, **kwargs))
+        return self._read_in(self._background, lambda tx: operation(tx, *args, **kwargs))
 
-    def describe(self) -> dict[str, object]:
-        """Which database this is, and how it stands, for people."""
-
-        def look(tx: Tx) -> dict[str, object]:
-            state = LogState.get_by_id(1)
-            return {
-                "database": self.dialect.label,
-                "url": redacted(self.url),
-                "schema": migrations.schema_of(tx.database),
-                "bytes": self.dialect.size(tx.database),
-                "epoch": state.epoch,
-                "head": state.head,
-                "floor": state.floor,
-            }
-
-        return self.look(look)
+    def describe(self) -> Description:
+        """Which database this is, for people."""
+        return self.look(
+            lambda tx: Description(
+                engine=self.dialect.name,
+                url=redacted(self.url),
+                schema=migrations.schema_of(tx.database),
+                size_bytes=self.dialect.size(tx.database),
+            )
+        )
 
     def _in_write(self, operation: Callable[[Tx], R]) -> R:
         database = self._foreground
@@ -143,8 +149,7 @@ class Store:
             raise
         return result
 
-    def _read_here(self, operation: Callable[[Tx], R]) -> R:
-        database = self._background
+    def _read_in(self, database: peewee.Database, operation: Callable[[Tx], R]) -> R:
         with dialects.unavailable(), bound(database):
             self.dialect.begin_read(database)
             try:
@@ -169,7 +174,7 @@ class Store:
         self._lineage = LineageFile(self.files.lineage, self.dialect.identity(self._foreground))
         renewed = self.run(self._lineage.check)
         self._writer = Writer(self.dialect, self._begin, publish, self._committed)
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="cotexd-reader")
+        self._readers = ThreadPoolExecutor(READERS, "cotexd-reader", initializer=self._open_reader)
         self._watcher = threading.Thread(
             target=self._watch, args=(loop, moved), name="cotexd-watcher", daemon=True
         )
@@ -206,7 +211,7 @@ class Store:
         if self._readers is None:
             raise Unavailable("The server is shutting down.")
         return await asyncio.get_running_loop().run_in_executor(
-            self._readers, self._read_here, lambda tx: operation(tx, *args, **kwargs)
+            self._readers, self._read_there, lambda tx: operation(tx, *args, **kwargs)
         )
 
     @property
@@ -231,13 +236,20 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close what this thread uses."""
+        """Close every connection: the last one takes SQLite's write-ahead log into the database file."""
         self._closing.set()
-        self._foreground.close()
-        self._background.close()
+        for database in self._opened:
+            database.close()
         if self._lineage is not None:
             self._lineage.close()
             self._lineage = None
+
+    def _open_reader(self) -> None:
+        self._reader.database = self.dialect.open(read_only=True)
+        self._opened.append(self._reader.database)
+
+    def _read_there(self, operation: Callable[[Tx], R]) -> R:
+        return self._read_in(self._reader.database, operation)
 
     def _the_writer(self) -> Writer:
         if self._writer is None:
@@ -251,11 +263,10 @@ class Store:
     def _watch(self, loop: asyncio.AbstractEventLoop, moved: Callable[[], None]) -> None:
         while not self._closing.is_set():
             try:
-                watcher = self.dialect.watcher()
-                while not self._closing.is_set():
-                    if watcher.wait():
-                        loop.call_soon_threadsafe(moved)
-                watcher.close()
+                with closing(self.dialect.watcher()) as watcher:
+                    while not self._closing.is_set():
+                        if watcher.wait():
+                            loop.call_soon_threadsafe(moved)
             except Exception:  # noqa: BLE001  # the database is away: look again until it is back
                 self._closing.wait(1.0)
 

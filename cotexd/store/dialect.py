@@ -35,7 +35,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def open(self, *, read_only: bool) -> peewee.Database:
-        """A database object; each thread that uses it gets a connection of its own."""
+        """One connection, opened when it is first used, for one thread at a time; any thread may close it."""
 
     @abstractmethod
     def begin_write(self, database: peewee.Database) -> None:
@@ -118,7 +118,9 @@ class Sqlite(Dialect):
         }
         if read_only:
             pragmas = {"query_only": 1, "temp_store": "memory"}
-        return peewee.SqliteDatabase(str(self.path), pragmas=pragmas, timeout=BUSY_TIMEOUT)
+        return peewee.SqliteDatabase(
+            str(self.path), pragmas=pragmas, timeout=BUSY_TIMEOUT, thread_safe=False, check_same_thread=False
+        )
 
     def begin_write(self, database: peewee.Database) -> None:
         database.execute_sql("BEGIN IMMEDIATE")
@@ -183,7 +185,11 @@ class Postgres(Dialect):
         if read_only:
             options += " -c default_transaction_read_only=on"
         return peewee.PostgresqlDatabase(
-            self._url, prefer_psycopg3=True, options=options, connect_timeout=int(BUSY_TIMEOUT)
+            self._url,
+            prefer_psycopg3=True,
+            options=options,
+            connect_timeout=int(BUSY_TIMEOUT),
+            thread_safe=False,
         )
 
     def begin_write(self, database: peewee.Database) -> None:

@@ -2,11 +2,12 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from cotexd.domain import event
 from cotexd.domain.github import Delivery
 from cotexd.domain.headline import KINDS
-from hypothesis import given
-from hypothesis import strategies as st
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 JSON = st.recursive(
@@ -95,11 +96,36 @@ ODD = ["text", 5, None, True, [], {}, [[]], {"login": 5}, {"title": ["x"]}, "\ud
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_payload_whose_parts_are_of_other_types_is_summarised(kind: str):
-    names = (
-        "action ref ref_type commits head_commit sender pusher pull_request issue comment release review repository"
-        " workflow_run workflow_job check_run check_suite deployment alert discussion label milestone member forkee"
-        " pages rule key state"
-    ).split()
+    names = [
+        "action",
+        "ref",
+        "ref_type",
+        "commits",
+        "head_commit",
+        "sender",
+        "pusher",
+        "pull_request",
+        "issue",
+        "comment",
+        "release",
+        "review",
+        "repository",
+        "workflow_run",
+        "workflow_job",
+        "check_run",
+        "check_suite",
+        "deployment",
+        "alert",
+        "discussion",
+        "label",
+        "milestone",
+        "member",
+        "forkee",
+        "pages",
+        "rule",
+        "key",
+        "state",
+    ]
     for odd in ODD:
         summary = summarise(kind, dict.fromkeys(names, odd))
         assert summary.headline.strip()

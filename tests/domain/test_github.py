@@ -2,10 +2,11 @@ import json
 from urllib.parse import quote_plus
 
 import pytest
-from cotexd.domain import github
-from cotexd.errors import BadSignature, InvalidPayload, TooLarge, UnsupportedMediaType
 from hypothesis import given
 from hypothesis import strategies as st
+
+from cotexd.domain import github
+from cotexd.errors import BadSignature, InvalidPayload, TooLarge, UnsupportedMediaType
 
 SECRET = "It's a Secret to Everybody"
 HEADERS = {"content-type": "application/json", "x-github-event": "push", "x-github-delivery": "a-guid"}

@@ -1,4 +1,5 @@
 import pytest
+
 from cotexd.domain import headline
 
 CASES = [

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import jwt
 import pytest
+
 from cotexd.domain import tokens
 from cotexd.errors import Unauthorized
 

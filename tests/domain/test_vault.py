@@ -1,4 +1,5 @@
 import pytest
+
 from cotexd.domain.vault import Vault, new_key
 from cotexd.errors import Failed
 

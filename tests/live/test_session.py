@@ -3,13 +3,14 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cotexd.domain.event import Frame
 from cotexd.live import session as lives
 from cotexd.live import wire
 from cotexd.live.session import BOUND, Close, Effect, Keep, Ping, Read, Send, Session, Wait
 from cotexd.operations.cursors import Gap, Keeper, Start
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 KEEPER = Keeper("u", "device", "laptop")

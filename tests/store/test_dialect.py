@@ -1,0 +1,61 @@
+import threading
+from pathlib import Path
+
+import pytest
+
+from cotexd.errors import Invalid
+from cotexd.store import Store, Tx, dialect
+from cotexd.store.models import LogState
+
+
+def take_one(_: Tx) -> int:
+    """A read followed by a write: what loses updates, or is refused, where transactions are not alone."""
+    head = int(LogState.get_by_id(1).head)
+    LogState.update(head=head + 1).execute()
+    return head
+
+
+def test_writers_in_several_processes_wait_for_one_another(database: str, tmp_path: Path):
+    stores = [Store(database, tmp_path / "data") for _ in range(4)]
+    taken: list[int] = []
+
+    def work(store: Store) -> None:
+        taken.extend(store.run(take_one) for _ in range(25))
+
+    threads = [threading.Thread(target=work, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == list(range(100))
+    for store in stores:
+        store.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://x/y", "sqlite://", "x", "sqlite:", "http://x", "sqlite://host/path"]
+)
+def test_another_kind_of_url_is_refused(url: str):
+    with pytest.raises(Invalid):
+        dialect.of(url, lambda _: None)
+
+
+def test_a_relative_and_an_absolute_path_are_told_apart():
+    relative, absolute = (dialect.of(url, lambda _: None) for url in ("sqlite:///x.db", "sqlite:////x.db"))
+    assert isinstance(relative, dialect.Sqlite)
+    assert isinstance(absolute, dialect.Sqlite)
+    assert (relative.path, absolute.path) == (Path("x.db"), Path("/x.db"))
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://ada:s3cret@db:5432/cotex", "postgresql://ada:***@db:5432/cotex"),
+        ("postgresql://ada:s3c@ret@db/cotex", "postgresql://ada:***@db/cotex"),
+        ("postgresql://db/cotex?user=ada&password=s3cret", "postgresql://db/cotex?user=ada&password=***"),
+        ("postgresql://db/cotex", "postgresql://db/cotex"),
+        ("sqlite:////x.db", "sqlite:////x.db"),
+    ],
+)
+def test_a_password_is_never_shown(url: str, shown: str):
+    assert dialect.redacted(url) == shown
