@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cotexd {__version__}")
     parser.add_argument("--config", metavar="FILE", help="TOML file; otherwise cotex.toml in the data folder")
-    for option in config.options():
+    for option in config.declared():
         if not option.metadata["secret"] or option.name == "database":
             parser.add_argument(
                 "--" + option.name.replace("_", "-"),

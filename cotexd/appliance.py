@@ -1,9 +1,12 @@
 """The composition root: opens store, hub, schedule and web in this order, and closes them in reverse."""
 
 import asyncio
+import contextlib
 import os
+import resource
 import signal
 import socket
+import ssl
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,15 +14,19 @@ from datetime import UTC, datetime
 import structlog
 from sanic.server import HttpProtocol
 
-from cotexd import __version__
+from cotexd import __version__, config, metrics
 from cotexd.config import Settings
 from cotexd.errors import CotexError, Failed
+from cotexd.gateways import jwks
 from cotexd.live.hub import Hub
-from cotexd.operations import nodes, tokens
+from cotexd.operations import nodes, signing, tokens
+from cotexd.operations.identities import Provisioning
 from cotexd.operations.nodes import Server
 from cotexd.schedule import Schedule
 from cotexd.store import Store
 from cotexd.web import App, Context, build
+from cotexd.web.auth import Authenticator
+from cotexd.web.limits import Limits
 
 BACKLOG = 2048
 """connections that the kernel keeps for us while we are busy"""
@@ -59,7 +66,8 @@ class Appliance:
         settings = self.settings
         listening = _listen(settings.host, settings.port)
         self._closing.append(listening.close)
-        self._address = _address_of(listening)
+        self._address = _address_of(listening, "http" if settings.tls_cert is None else "https")
+        _allow_many_files()
 
         store = await asyncio.to_thread(Store, settings.database, settings.data_dir, settings.key)
         hub = Hub(store)
@@ -72,8 +80,7 @@ class Appliance:
         self._closing.append(hub.close)
         _logger.info("store_open", database=store.dialect.name, head=hub.head)
 
-        signing_key = await store.write(tokens.signing_key)
-        context = Context(store, hub, signing_key, settings.retention, settings.accept_sha1)
+        context = await self._context(store, hub)
         schedule = Schedule(store, settings.retention, lambda: self._describe(hub))
         self._closing.append(lambda: store.write(nodes.leave, self.id))
         await schedule.start(self._describe(hub))
@@ -81,12 +88,39 @@ class Appliance:
 
         self._closing.append(await self._serve(build(context, alone=self._alone), listening))
         self._closing.append(lambda: setattr(context, "draining", True))
+        metrics.BUILD.labels(__version__).set(1)
+        metrics.STARTED.set(self._started_at.timestamp())
         _logger.info("ready", url=self.url)
+
+    async def _context(self, store: Store, hub: Hub) -> Context:
+        settings = self.settings
+        http = jwks.client()
+        self._closing.append(http.aclose)
+        authenticator = Authenticator(
+            store,
+            await store.write(tokens.signing_key),
+            config.own_issuer(settings),
+            tuple(jwks.KeyRing(issuer, http) for issuer in config.trusted_issuers(settings)),
+            Provisioning(settings.auto_provision, settings.email_domains),
+        )
+        await store.write(signing.in_use)
+        return Context(
+            store,
+            hub,
+            authenticator,
+            Limits(settings.rate_limit),
+            settings.retention,
+            settings.accept_sha1,
+            settings.allowed_origins,
+            settings.trusted_proxies,
+            settings.metrics_networks,
+        )
 
     async def _serve(self, app: App, listening: socket.socket) -> Callable[[], object]:
         """Serve HTTP; returns what stops it: no new connections, then the requests that were begun are finished."""
         server = await app.create_server(
             sock=listening,
+            ssl=_tls(self.settings),
             backlog=BACKLOG,
             protocol=HttpProtocol,
             return_asyncio_server=True,
@@ -198,8 +232,30 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _address_of(listening: socket.socket) -> str:
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    """:raises Failed: the certificate or its key cannot be used"""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise Failed(
+            f"The certificate {settings.tls_cert} cannot be used: {error.strerror or error}.",
+            hint="tls.cert is a PEM file with the whole chain, tls.key the PEM file of its key.",
+        ) from error
+    return context
+
+
+def _allow_many_files() -> None:
+    """Each client is a file to the kernel, and a shell's limit of 1,024 is soon reached."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _address_of(listening: socket.socket, scheme: str) -> str:
     """Where someone on this machine reaches it."""
     host, port = listening.getsockname()[:2]
     local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # what was bound, not what to bind
-    return f"http://[{local}]:{port}" if ":" in local else f"http://{local}:{port}"
+    return f"{scheme}://[{local}]:{port}" if ":" in local else f"{scheme}://{local}:{port}"

@@ -8,16 +8,18 @@ import difflib
 import ipaddress
 import os
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import platformdirs
 
-from cotexd.domain import duration
+from cotexd import options
+from cotexd.domain import duration, origin
+from cotexd.domain.address import Network
+from cotexd.domain.tokens import ASYMMETRIC, ISSUER, SESSION_AUDIENCE, Issuer
 from cotexd.errors import Invalid
 
 FILE_NAME = "cotex.toml"
@@ -25,103 +27,95 @@ CONFIG_VARIABLE = "COTEX_CONFIG"
 MAX_RETENTION = timedelta(days=365)
 
 
-def _option(
-    default: Any, parse: Callable[[object], object], about: str, *, key: str = "", secret: bool = False
-) -> Any:
-    return field(default=default, metadata={"parse": parse, "about": about, "key": key, "secret": secret})
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise Invalid("must be text")
-    return value
-
-
-def _host(value: object) -> str:
-    host = _text(value)
-    if not host or any(character.isspace() or character in "/@" for character in host):
-        raise Invalid("must be an address or a host name")
-    return host
-
-
-def _port(value: object) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value[:9])
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 65535:
-        raise Invalid("must be a number from 0 to 65535")
-    return value
-
-
-def _flag(value: object) -> bool:
-    if isinstance(value, str):
-        value = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
-            value.lower()
-        )
-    if not isinstance(value, bool):
-        raise Invalid("must be true or false")
-    return value
-
-
-def _one_of(*choices: str) -> Callable[[object], object]:
-    def parse(value: object) -> str:
-        if value not in choices:
-            raise Invalid(f"must be one of {', '.join(choices)}")
-        return _text(value)
-
-    return parse
-
-
-def _between(least: timedelta, most: timedelta) -> Callable[[object], object]:
-    def parse(value: object) -> timedelta:
-        try:
-            given = duration.parse(_text(value))
-        except Invalid as error:
-            raise Invalid(f"must be a duration, as 30s, 10m, 24h or 14d ({error.message})") from None
-        if not least <= given <= most:
-            raise Invalid(f"must be from {duration.show(least)} to {duration.show(most)}")
-        return given
-
-    return parse
-
-
-def _url(value: object) -> str:
-    url = _text(value).rstrip("/")
-    if url and (urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname):
-        raise Invalid("must be an address that begins with https:// or http://")
-    return url
-
-
-def _path(value: object) -> Path:
-    return Path(_text(value)).expanduser().absolute()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    host: str = _option("127.0.0.1", _host, "address to listen on; 0.0.0.0 is every one")
-    port: int = _option(8080, _port, "port to listen on; 0 takes a free one")
-    data_dir: Path = _option(Path(), _path, "folder of the key, and of the database unless it is elsewhere")
-    database: str = _option("", _text, "postgresql://… ; empty is SQLite in data_dir", secret=True)
-    key: str = _option("", _text, "opens the secrets at rest; empty is the file in data_dir", secret=True)
-    public_url: str = _option("", _url, "how GitHub and the clients reach this server")
-    retention: timedelta = _option(
-        timedelta(days=14), _between(timedelta(minutes=1), MAX_RETENTION), "how long payloads are kept"
+    host: str = options.option("127.0.0.1", options.host, "address to listen on; 0.0.0.0 is every one")
+    port: int = options.option(8080, options.port, "port to listen on; 0 takes a free one", also="PORT")
+    data_dir: Path = options.option(
+        Path(), options.path, "folder of the key, and of the database unless it is elsewhere"
     )
-    drain: timedelta = _option(
+    database: str = options.option(
+        "", options.text, "postgresql://… ; empty is SQLite in data_dir", secret=True
+    )
+    key: str = options.option(
+        "", options.text, "opens the secrets at rest; empty is the file in data_dir", secret=True
+    )
+    public_url: str = options.option("", options.url, "how GitHub and the clients reach this server")
+    retention: timedelta = options.option(
+        timedelta(days=14), options.between(timedelta(minutes=1), MAX_RETENTION), "how long payloads are kept"
+    )
+    drain: timedelta = options.option(
         timedelta(seconds=5),
-        _between(timedelta(0), timedelta(minutes=5)),
+        options.between(timedelta(0), timedelta(minutes=5)),
         "how long a stopping server waits for the requests that it has begun",
     )
-    log_level: str = _option(
-        "info", _one_of("debug", "info", "warning", "error"), "least severe line", key="log.level"
+    log_level: str = options.option(
+        "info", options.one_of("debug", "info", "warning", "error"), "least severe line", key="log.level"
     )
-    log_format: str = _option(
-        "auto", _one_of("auto", "json", "text"), "auto is text on a terminal", key="log.format"
+    log_format: str = options.option(
+        "auto", options.one_of("auto", "json", "text"), "auto is text on a terminal", key="log.format"
     )
-    accept_sha1: bool = _option(
+    accept_sha1: bool = options.option(
         default=True,
-        parse=_flag,
+        parse=options.flag,
         about="take GitHub's older signature where no SHA-256 came",
         key="webhooks.accept_sha1",
+    )
+    allowed_origins: tuple[str, ...] = options.option(
+        (),
+        options.list_of(origin.parse),
+        "web pages and desktop shells that may call, as https://app.example.com, https://*.example.com, cotex://app",
+        also="ALLOWED_ORIGINS",
+    )
+    rate_limit: int = options.option(
+        600,
+        options.count(1, 10**6),
+        "requests a minute of one user; a tier may set its own",
+        also="RATE_LIMIT",
+    )
+    trusted_proxies: tuple[Network, ...] = options.option(
+        (),
+        options.list_of(options.network),
+        "networks of proxies whose X-Forwarded-For or Forwarded is believed",
+    )
+    metrics_networks: tuple[Network, ...] = options.option(
+        (),
+        options.list_of(options.network),
+        "networks that may read /metrics, beside this machine",
+        key="metrics.networks",
+    )
+    tls_cert: Path | None = options.option(
+        None, options.path, "certificate chain, to speak TLS without a proxy", key="tls.cert"
+    )
+    tls_key: Path | None = options.option(None, options.path, "the certificate's key", key="tls.key")
+    auto_provision: bool = options.option(
+        default=True,
+        parse=options.flag,
+        about="a first valid token from outside makes a user",
+        key="auth.auto_provision",
+    )
+    email_domains: tuple[str, ...] = options.option(
+        (),
+        options.list_of(options.domain),
+        "only for verified addresses of these domains",
+        key="auth.email_domains",
+    )
+    issuers: tuple[Issuer, ...] = options.option(
+        (), options.issuers, "OpenID issuers whose tokens sign in", key="auth.issuers", secret=True
+    )
+    supabase_url: str = options.option(
+        "", options.url, "the Supabase project whose tokens sign in", key="supabase.url", also="SUPABASE_URL"
+    )
+    supabase_jwt_secret: str = options.option(
+        "",
+        options.text,
+        "its legacy JWT secret, if it signs with that",
+        key="supabase.jwt_secret",
+        secret=True,
+        also="SUPABASE_JWT_SECRET",
+    )
+    supabase_issuer: str = options.option(
+        "", options.text, "what its tokens name as issuer, if not <url>/auth/v1", key="supabase.issuer"
     )
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     """where each value came from, by key"""
@@ -163,9 +157,9 @@ def load(
             problems.append(f"{key_of(option)} {error.message} ({origin})")
 
     def take_outside() -> None:
-        for option, value, origin in _from_environment(variables, problems):
-            take(option, value, origin)
-        for option in options():
+        for option, value, source in _from_environment(variables, problems):
+            take(option, value, source)
+        for option in declared():
             if option.name in given:
                 take(option, given[option.name], "--" + option.name.replace("_", "-"))
 
@@ -179,7 +173,48 @@ def load(
     problems = list(dict.fromkeys(problems + first_problems))
     if problems:
         raise Invalid("The configuration is not good:\n  " + "\n  ".join(problems))
-    return Settings(**values, origins=origins, file=file)
+    settings = Settings(**values, origins=origins, file=file)
+    problems = _contradictions(settings)
+    if problems:
+        raise Invalid("The configuration is not good:\n  " + "\n  ".join(problems))
+    return settings
+
+
+def trusted_issuers(settings: Settings) -> tuple[Issuer, ...]:
+    """Everybody outside whose tokens sign in: Supabase, if it is configured, and [[auth.issuers]]."""
+    url, secret = settings.supabase_url, settings.supabase_jwt_secret
+    if not url and not settings.supabase_issuer:
+        return settings.issuers
+    supabase = Issuer(
+        iss=settings.supabase_issuer or f"{url}/auth/v1",
+        audience=SESSION_AUDIENCE,
+        algorithms=(*(ASYMMETRIC if url else ()), *(("HS256",) if secret else ())),
+        jwks_url=f"{url}/auth/v1/.well-known/jwks.json" if url else "",
+        secret=secret,
+    )
+    return (supabase, *settings.issuers)
+
+
+def own_issuer(settings: Settings) -> str:
+    """The `iss` of the tokens that /auth/v1 makes."""
+    return f"{settings.public_url or 'cotexd'}/auth/v1"
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    problems = []
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        problems.append("tls.cert and tls.key go together: one of them is missing")
+    if settings.supabase_jwt_secret and not settings.supabase_url and not settings.supabase_issuer:
+        problems.append(
+            "supabase.jwt_secret needs supabase.url, or supabase.issuer, to know whose tokens it checks"
+        )
+    named = [each.iss for each in trusted_issuers(settings)]
+    own = {own_issuer(settings), ISSUER}
+    problems += [
+        f"{iss} is named as an issuer twice" for iss in sorted({x for x in named if named.count(x) > 1})
+    ]
+    problems += [f"{iss} is the server's own issuer" for iss in named if iss in own]
+    return problems
 
 
 def shown(settings: Settings) -> list[Shown]:
@@ -187,7 +222,7 @@ def shown(settings: Settings) -> list[Shown]:
     from cotexd.store.dialect import redacted
 
     rows = []
-    for option in options():
+    for option in declared():
         value = getattr(settings, option.name)
         if option.name == "database" and value:
             text = redacted(value)
@@ -195,14 +230,16 @@ def shown(settings: Settings) -> list[Shown]:
             text = "***" if value else ""
         elif isinstance(value, timedelta):
             text = duration.show(value)
+        elif isinstance(value, tuple):
+            text = ", ".join(map(str, value))
         else:
-            text = str(value).lower() if isinstance(value, bool) else str(value)
+            text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
         key = key_of(option)
         rows.append(Shown(key, text, settings.origins.get(key, "default"), option.metadata["about"]))
     return rows
 
 
-def options() -> Iterator[Field[Any]]:
+def declared() -> Iterator[Field[Any]]:
     return (each for each in fields(Settings) if "parse" in each.metadata)
 
 
@@ -239,7 +276,7 @@ def _from_file(path: Path, problems: list[str]) -> Iterator[tuple[Field[Any], ob
     except tomllib.TOMLDecodeError as error:
         problems.append(f"{path} is not TOML: {error}")
         return
-    known = {key_of(option): option for option in options()}
+    known = {key_of(option): option for option in declared()}
     for key, value in _flatten(document):
         if key in known:
             yield known[key], value
@@ -258,7 +295,11 @@ def _flatten(document: Mapping[str, object], prefix: str = "") -> Iterator[tuple
 def _from_environment(
     variables: Mapping[str, str], problems: list[str]
 ) -> Iterator[tuple[Field[Any], object, str]]:
-    known = {variable_of(option): option for option in options()}
+    known = {variable_of(option): option for option in declared()}
+    for option in declared():
+        # First, so that our own variable goes before.
+        if variables.get(option.metadata["also"]):
+            yield option, variables[option.metadata["also"]], option.metadata["also"]
     for name, value in sorted(variables.items()):
         plain = name.removesuffix("_FILE")
         if name in known:

@@ -5,6 +5,7 @@ table. The message says what happened and why; the hint, what to do next. Neithe
 """
 
 import enum
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -18,6 +19,7 @@ class Kind(enum.Enum):
     CONFLICT = "conflict"
     TOO_LARGE = "too_large"
     UNSUPPORTED = "unsupported"
+    LIMITED = "limited"
     UNAVAILABLE = "unavailable"
     UNREACHABLE = "unreachable"
     FAILED = "failed"
@@ -101,6 +103,18 @@ class TooLarge(CotexError):
 class UnsupportedMediaType(CotexError):
     kind = Kind.UNSUPPORTED
     code = "unsupported_media_type"
+
+
+class TooManyRequests(CotexError):
+    """`headers` say how the caller stands with the limit."""
+
+    kind = Kind.LIMITED
+    code = "rate_limited"
+
+    def __init__(self, message: str, *, retry_after: int, headers: Mapping[str, str]) -> None:
+        super().__init__(message, hint=f"Try again in {retry_after} s.")
+        self.retry_after = retry_after
+        self.headers = headers
 
 
 class Unavailable(CotexError):

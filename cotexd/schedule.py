@@ -6,12 +6,14 @@ from datetime import timedelta
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from cotexd import metrics, telemetry
 from cotexd.errors import Unavailable
-from cotexd.operations import nodes, upkeep
+from cotexd.operations import levels, nodes, upkeep
 from cotexd.operations.nodes import Server
 from cotexd.store import Store
 
 UPKEEP_EVERY = timedelta(minutes=1)
+LEVELS_EVERY = timedelta(seconds=0.5)
 BEAT_EVERY = timedelta(seconds=5)
 MAX_BATCHES = 1000
 """batches of one kind in one go, then the others have their turn"""
@@ -26,12 +28,13 @@ class Schedule:
         self._scheduler = AsyncIOScheduler(
             timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 60}
         )
-        table: tuple[tuple[timedelta, Callable[[], Awaitable[None]]], ...] = (
-            (BEAT_EVERY, lambda: self._beat(server())),
-            (UPKEEP_EVERY, lambda: self._purge(retention)),
+        table: tuple[tuple[str, timedelta, Callable[[], Awaitable[None]]], ...] = (
+            ("beat", BEAT_EVERY, lambda: self._beat(server())),
+            ("levels", LEVELS_EVERY, self._levels),
+            ("upkeep", UPKEEP_EVERY, lambda: self._purge(retention)),
         )
-        for interval, work in table:
-            self._scheduler.add_job(_guarded(work), "interval", seconds=interval.total_seconds())
+        for name, interval, work in table:
+            self._scheduler.add_job(_guarded(name, work), "interval", seconds=interval.total_seconds())
 
     async def start(self, first: Server) -> None:
         await self._beat(first)
@@ -45,29 +48,37 @@ class Schedule:
         await self._store.write(nodes.beat, server)
 
     async def _purge(self, retention: timedelta) -> None:
-        await self._until_nothing(lambda: self._store.write(upkeep.purge, retention), "purged")
-        await self._until_nothing(lambda: self._store.write(upkeep.purge_removed), "purged_removed")
-        await self._until_nothing(lambda: self._store.write(upkeep.forget_stubs), "forgot_stubs")
-        await self._store.write(upkeep.forget_clients)
+        await self._until_nothing(lambda: self._store.write(upkeep.purge, retention), "payloads")
+        await self._until_nothing(lambda: self._store.write(upkeep.purge_removed), "removed")
+        await self._until_nothing(lambda: self._store.write(upkeep.forget_stubs), "stubs")
+        await self._store.write(upkeep.forget_old)
+
+    async def _levels(self) -> None:
+        telemetry.levels.override(await self._store.read(levels.current))
 
     @staticmethod
     async def _until_nothing(batch: Callable[[], Awaitable[int]], what: str) -> None:
         total = 0
         for _ in range(MAX_BATCHES):
-            done = await batch()
+            with metrics.PURGE_TIME.time():
+                done = await batch()
             if not done:
                 break
             total += done
         if total:
-            _logger.info(what, events=total)
+            metrics.PURGED.labels(what).inc(total)
+            _logger.info("purged", what=what, rows=total)
 
 
-def _guarded(work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+def _guarded(name: str, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
     async def run() -> None:
         try:
-            await work()
+            with metrics.JOB_TIME.labels(name).time():
+                await work()
+            metrics.JOBS.labels(name, "done").inc()
         except Unavailable as error:
             # The next turn does what this one could not.
-            _logger.warning("postponed", reason=error.message)
+            metrics.JOBS.labels(name, "postponed").inc()
+            _logger.warning("postponed", work=name, reason=error.message)
 
     return run

@@ -37,6 +37,7 @@ class Answer(msgspec.Struct, frozen=True):
     event_id: str = ""
     seq: int = 0
     duplicate: bool = False
+    filtered: bool = False
     pinged: bool = False
 
 

@@ -27,6 +27,7 @@ class Sent(msgspec.Struct, frozen=True):
     event_id: str
     seq: int
     duplicate: bool
+    filtered: bool
     delivery_id: str
     event_type: str
     url: str
@@ -122,11 +123,15 @@ def send(
             "The webhook answers."
         )
         return
-    sent = Sent(answer.event_id, answer.seq, answer.duplicate, delivery_id, kind, address)
+    sent = Sent(answer.event_id, answer.seq, answer.duplicate, answer.filtered, delivery_id, kind, address)
     if as_json:
         view.document(sent)
     elif sent.duplicate:
         view.say(f"{tracked.repo_name} had this delivery already: event {sent.seq}.")
+    elif sent.filtered:
+        view.say(
+            f"Sent, and kept out by the filter of {tracked.repo_name}: cotex repo show {tracked.repo_name}"
+        )
     else:
         view.say(f"Sent, and stored as event {sent.seq}. Look at it: cotex event show {sent.seq}")
 

@@ -1,5 +1,7 @@
 """The appliance's own data on this machine: its settings, and its store. What is missing is made."""
 
+import getpass
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +12,7 @@ from cotexd.config import Settings
 from cotexd.errors import Conflict, NotFound, Unreachable
 from cotexd.operations import accounts, nodes
 from cotexd.operations.accounts import Account
-from cotexd.store import Store
+from cotexd.store import Actor, Store, act_as
 
 
 def settings(context: typer.Context, **flags: object) -> Settings:
@@ -24,10 +26,19 @@ def opened(context: typer.Context) -> Iterator[Store]:
     """The store, for as long as the block runs."""
     current = settings(context)
     store = Store(current.database, current.data_dir, current.key)
+    act_as(Actor(_who_types(), "cli"))
     try:
         yield store
     finally:
         store.close()
+
+
+def _who_types() -> str:
+    """The account on this machine, for the audit trail; through sudo, the one behind it."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"  # a container's user need not have a name
 
 
 def the_user(store: Store, named: str | None) -> Account:

@@ -20,13 +20,16 @@ COMMANDS = {
     "init": "Set up the data folder, the keys and the first user.",
     "serve": "Run the server.",
     "status": "What runs, and on what.",
-    "user": "Users: add, list, show, disable, enable, token.",
-    "repo": "Tracked repositories: add, list, show, remove, secret.",
+    "user": "Users: add, list, show, disable, remove, passwd, token.",
+    "repo": "Tracked repositories: add, list, show, share, filter, remove.",
     "tier": "Tiers: list, set.",
     "webhook": "Where GitHub sends its events.",
     "event": "Events: list, show, send.",
     "tail": "Follow events live.",
     "config": "Settings: show, check, path.",
+    "secret": "Keys of the server itself: list, rotate.",
+    "audit": "Who changed what.",
+    "log": "What running servers log: level, show, reset.",
     "db": "The database: status, migrate.",
 }
 
@@ -40,6 +43,7 @@ EXIT = {
     Kind.FORBIDDEN: 5,
     Kind.UNAUTHORIZED: 5,
     Kind.TOO_LARGE: 5,
+    Kind.LIMITED: 5,
     Kind.UNREACHABLE: 6,
 }
 INTERRUPTED = 130

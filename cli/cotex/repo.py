@@ -3,19 +3,23 @@
 import sys
 from typing import Annotated
 
+import msgspec
 import typer
 
 from cotex import local, view
 from cotexd.domain import duration
+from cotexd.domain.filter import Filter
 from cotexd.errors import Conflict
-from cotexd.operations import accounts, repositories
+from cotexd.operations import accounts, members, repositories
+from cotexd.operations.members import Member
 from cotexd.operations.repositories import Tracked
-from cotexd.store import Store
+from cotexd.store import Store, Tx
 
 app = view.group("Tracked repositories.")
 
 Name = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="As in octo/hello.")]
 Repo = Annotated[str, typer.Argument(metavar="REPO", help="OWNER/NAME, or an id.")]
+Owner = Annotated[str | None, typer.Option("--user", help="Whose, where several track it.")]
 
 
 @app.command(
@@ -32,6 +36,7 @@ def add(
     secret_stdin: Annotated[
         bool, typer.Option("--secret-stdin", help="Read the webhook's secret from standard input.")
     ] = False,
+    shared: Annotated[str, typer.Option("--share", help="Who else sees it, comma separated.")] = "",
     if_not_exists: view.IfNotExists = False,
     as_json: view.Json = False,
 ) -> None:
@@ -40,7 +45,7 @@ def add(
     with local.opened(context) as store:
         owner = local.the_user(store, user)
         try:
-            tracked = store.run(repositories.add, owner.id, name, secret)
+            tracked = store.run(_add, owner.id, name, secret, _names(shared))
         except Conflict:
             if not if_not_exists:
                 raise
@@ -89,10 +94,12 @@ def show(context: typer.Context, repo: Repo, as_json: view.Json = False) -> None
     """Show one repository."""
     with local.opened(context) as store:
         tracked = store.look(repositories.find, repo)
+        who = store.look(members.listing, tracked.user_id, tracked.id)
     if as_json:
-        view.document(tracked)
+        view.document({**msgspec.structs.asdict(tracked), "members": who})
     else:
         _show(tracked)
+        view.facts([(each.role, each.name) for each in who])
 
 
 @app.command(
@@ -101,7 +108,7 @@ def show(context: typer.Context, repo: Repo, as_json: view.Json = False) -> None
 def remove(
     context: typer.Context,
     repo: Repo,
-    user: Annotated[str | None, typer.Option(help="Whose, where several track it.")] = None,
+    user: Owner = None,
     yes: view.Yes = False,
     dry_run: view.DryRun = False,
     as_json: view.Json = False,
@@ -155,6 +162,132 @@ def secret(
     else:
         view.facts((("repository", tracked.repo_name), *state.items()))
         view.say("The secret itself is not shown. For a new one: cotex repo secret REPO --rotate")
+
+
+@app.command(
+    epilog=view.examples(
+        "cotex repo share octo/hello --with grace", "cotex repo share octo/hello --with bob,eve --json"
+    )
+)
+def share(
+    context: typer.Context,
+    repo: Repo,
+    users: Annotated[str, typer.Option("--with", help="Whom, comma separated.")],
+    user: Owner = None,
+    as_json: view.Json = False,
+) -> None:
+    """Let other users see a repository's events, from now on."""
+    with local.opened(context) as store:
+        tracked = store.look(repositories.find, repo, user_id=_id_of(store, user))
+        joined = store.run(_share, tracked, _names(users))
+    if as_json:
+        view.document(joined)
+    else:
+        view.say(f"{tracked.repo_name} is shared with {', '.join(each.name for each in joined)}.")
+
+
+@app.command(
+    epilog=view.examples(
+        "cotex repo unshare octo/hello --with grace", "cotex repo unshare octo/hello --with bob,eve --json"
+    )
+)
+def unshare(
+    context: typer.Context,
+    repo: Repo,
+    users: Annotated[str, typer.Option("--with", help="Whom, comma separated.")],
+    user: Owner = None,
+    as_json: view.Json = False,
+) -> None:
+    """Take a repository back from other users: nothing that comes from now on reaches them."""
+    with local.opened(context) as store:
+        tracked = store.look(repositories.find, repo, user_id=_id_of(store, user))
+        left = store.run(_unshare, tracked, _names(users))
+    if as_json:
+        view.document(left)
+    else:
+        view.say(f"{tracked.repo_name} is no longer shared with {', '.join(each.name for each in left)}.")
+
+
+@app.command(epilog=view.examples("cotex repo pause octo/hello", "cotex repo pause octo/hello --json"))
+def pause(context: typer.Context, repo: Repo, user: Owner = None, as_json: view.Json = False) -> None:
+    """Refuse a repository's deliveries until it is resumed; GitHub keeps them for 3 days, and then they are lost."""
+    with local.opened(context) as store:
+        tracked = store.look(repositories.find, repo, user_id=_id_of(store, user))
+        tracked = store.run(repositories.pause, tracked.user_id, tracked.id)
+    if as_json:
+        view.document(tracked)
+    else:
+        view.say(
+            f"{tracked.repo_name} is paused. To go on, within 3 days: cotex repo resume {tracked.repo_name}"
+        )
+
+
+@app.command(epilog=view.examples("cotex repo resume octo/hello", "cotex repo resume octo/hello --json"))
+def resume(context: typer.Context, repo: Repo, user: Owner = None, as_json: view.Json = False) -> None:
+    """Take a repository's deliveries again."""
+    with local.opened(context) as store:
+        tracked = store.look(repositories.find, repo, user_id=_id_of(store, user))
+        tracked = store.run(repositories.resume, tracked.user_id, tracked.id)
+    if as_json:
+        view.document(tracked)
+    else:
+        view.say(f"{tracked.repo_name} takes deliveries again.")
+
+
+@app.command(
+    "filter",
+    epilog=view.examples(
+        "cotex repo filter octo/hello --events push,release --branches main,release/*",
+        "cotex repo filter octo/hello --member grace --paths 'docs/*' --json",
+        "cotex repo filter octo/hello",
+    ),
+)
+def filter_(
+    context: typer.Context,
+    repo: Repo,
+    events: Annotated[str, typer.Option(help="Types of events, comma separated.")] = "",
+    branches: Annotated[str, typer.Option(help="Branches; * and ? as in a shell.")] = "",
+    paths: Annotated[
+        str, typer.Option(help="Paths of which a push must touch one; * and ? as in a shell.")
+    ] = "",
+    member: Annotated[str | None, typer.Option(help="Only for what this user gets of it.")] = None,
+    user: Owner = None,
+    as_json: view.Json = False,
+) -> None:
+    """Choose which of a repository's events there are; without any choice, all."""
+    wanted = Filter(_names(events), _names(branches), _names(paths))
+    with local.opened(context) as store:
+        tracked = store.look(repositories.find, repo, user_id=_id_of(store, user))
+        if member is not None:
+            whose = store.look(accounts.find, member)
+            shown = store.run(members.set_filter, whose.id, tracked.id, wanted)
+        else:
+            tracked = store.run(repositories.set_filter, tracked.user_id, tracked.id, wanted)
+    if as_json:
+        view.document(tracked if member is None else shown)
+    else:
+        what = "all events" if wanted.wants_all else "what the filter lets pass"
+        view.say(f"{tracked.repo_name}: {what}{f' for {member}' if member else ''}, from now on.")
+
+
+def _add(tx: Tx, owner_id: str, name: str, secret: str, shared: tuple[str, ...]) -> Tracked:
+    """With all whom it is shared with, or not at all."""
+    tracked = repositories.add(tx, owner_id, name, secret)
+    _share(tx, tracked, shared)
+    return tracked
+
+
+def _share(tx: Tx, tracked: Tracked, names: tuple[str, ...]) -> list[Member]:
+    """All or nobody."""
+    return [members.share(tx, tracked.user_id, tracked.id, name) for name in names]
+
+
+def _unshare(tx: Tx, tracked: Tracked, names: tuple[str, ...]) -> list[Member]:
+    return [members.unshare(tx, tracked.user_id, tracked.id, name) for name in names]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _id_of(store: Store, user: str | None) -> str | None:

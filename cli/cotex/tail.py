@@ -41,7 +41,7 @@ def tail(
             server = server or local.server_url(store)
             if token is None:
                 account = local.the_user(store, user)
-                token = store.run(tokens.issue, account.id, LIFETIME).token
+                token = store.run(tokens.issue, account.id, LIFETIME, label="cotex tail").token
     seen = 0
     for message, text in client.follow(server, token):
         is_event = message.type == "github_event"

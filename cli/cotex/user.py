@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from cotex import local, view
-from cotexd.domain import duration
-from cotexd.errors import Conflict
-from cotexd.operations import accounts, tokens
+from cotexd.domain import duration, passwords, scope
+from cotexd.errors import Conflict, Invalid
+from cotexd.operations import accounts, removal, sessions, tokens
 from cotexd.operations.accounts import Account
 
 app = view.group("Users of this server.")
@@ -91,24 +91,128 @@ def enable(context: typer.Context, user: str, as_json: view.Json = False) -> Non
         view.say(f"{account.name} is enabled.")
 
 
-@app.command(epilog=view.examples("cotex user token ada", "cotex user token ada --expires 30d --json"))
+@app.command(epilog=view.examples("cotex user remove grace --dry-run", "cotex user remove grace --yes"))
+def remove(
+    context: typer.Context,
+    user: str,
+    yes: view.Yes = False,
+    dry_run: view.DryRun = False,
+    as_json: view.Json = False,
+) -> None:
+    """Remove a user, with the repositories that they track and all stored events of these."""
+    with local.opened(context) as store:
+        account = store.look(accounts.find, user)
+        if not dry_run:
+            view.confirm(
+                f"Remove {account.name} and {account.repo_count} repositories with their events?", yes=yes
+            )
+            store.run(removal.remove_user, account.id)
+    if as_json:
+        view.document(account)
+    else:
+        view.say(f"{account.name} {'would be' if dry_run else 'is'} removed.")
+
+
+@app.command(
+    epilog=view.examples(
+        "echo 'correct horse battery' | cotex user passwd ada --stdin",
+        "echo 'correct horse battery' | cotex user passwd ada --email ada@example.com --stdin --json",
+    )
+)
+def passwd(
+    context: typer.Context,
+    user: str,
+    stdin: Annotated[bool, typer.Option("--stdin", help="Read the password from standard input.")] = False,
+    email: Annotated[
+        str, typer.Option(help="The e-mail address to sign in with; the user's unless given.")
+    ] = "",
+    as_json: view.Json = False,
+) -> None:
+    """Let a user sign in with a password; whoever is signed in as them has to do so again."""
+    with local.opened(context) as store:
+        store.look(accounts.find, user)
+        password = view.secret("Password", stdin=stdin)
+        account = store.run(sessions.set_password, user, passwords.hash_of(password), email)
+    if as_json:
+        view.document(account)
+    else:
+        view.say(f"{account.name} signs in as {account.email} from now on.")
+
+
+@app.command(
+    epilog=view.examples(
+        "cotex user token ada",
+        "cotex user token ada --expires 30d --json",
+        "cotex user token ada --scope events:read,repos:write --label ci",
+    )
+)
 def token(
     context: typer.Context,
     user: str,
     expires: Annotated[str, typer.Option(help="How long it is good: 30s, 10m, 24h, 14d.")] = "24h",
+    scopes: Annotated[
+        str, typer.Option("--scope", help="What it may do, comma separated; everything unless given.")
+    ] = "",
+    label: Annotated[str, typer.Option(help="A name for it, to revoke it by.")] = "",
     as_json: view.Json = False,
 ) -> None:
     """Make a token that signs a client in. It is shown once."""
-    lifetime = duration.parse(expires)
+    lifetime, granted = duration.parse(expires), scope.parse(scopes)
     with local.opened(context) as store:
-        issued = store.run(tokens.issue, user, lifetime)
+        issued = store.run(tokens.issue, user, lifetime, label=label, scopes=granted)
     if as_json:
         view.document(issued)
     else:
         view.result(issued.token)
         view.say(
-            f"It signs {issued.name} in until {issued.expires_at:%Y-%m-%d %H:%M} UTC, and is not shown again."
+            f"It signs {issued.name} in until {issued.expires_at:%Y-%m-%d %H:%M} UTC, and is not shown again.\n"
+            f"To end it before: cotex user revoke {issued.name} --label {issued.label}"
         )
+
+
+@app.command("tokens", epilog=view.examples("cotex user tokens ada", "cotex user tokens ada --json"))
+def tokens_(context: typer.Context, user: str, as_json: view.Json = False) -> None:
+    """List a user's tokens, without their value."""
+    with local.opened(context) as store:
+        listed = store.look(tokens.listing, store.look(accounts.find, user).id)
+    _show_tokens(listed, as_json=as_json)
+
+
+@app.command(epilog=view.examples("cotex user revoke ada --label ci", "cotex user revoke ada --all --json"))
+def revoke(
+    context: typer.Context,
+    user: str,
+    label: Annotated[str | None, typer.Option(help="The token with this name.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All tokens and sessions of the user.")] = False,
+    as_json: view.Json = False,
+) -> None:
+    """End a token at once; connections that were opened with it are closed."""
+    if (label is None) != everything:
+        raise Invalid("Say which token.", hint=f"With --label, or --all. There are: cotex user tokens {user}")
+    with local.opened(context) as store:
+        listed = store.run(tokens.revoke, user, label)
+        if everything:
+            store.run(sessions.end_all, store.look(accounts.find, user).id)
+    _show_tokens(listed, as_json=as_json)
+
+
+def _show_tokens(listed: list[tokens.Listed], *, as_json: bool) -> None:
+    if as_json:
+        view.document(listed)
+        return
+    view.table(
+        ("label", "scopes", "since", "until", "revoked"),
+        [
+            (
+                each.label,
+                "everything" if each.scopes is None else ", ".join(each.scopes),
+                each.created_at,
+                each.expires_at,
+                each.revoked_at,
+            )
+            for each in listed
+        ],
+    )
 
 
 def _show(account: Account) -> None:

@@ -105,6 +105,20 @@ def confirm(question: str, *, yes: bool) -> None:
     typer.confirm(question, abort=True, err=True)
 
 
+def secret(what: str, *, stdin: bool) -> str:
+    """A secret from standard input or a prompt; never from the command line, where everybody on the machine reads it.
+
+    :raises Invalid: there is neither
+    """
+    from cotexd.errors import Invalid
+
+    if stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise Invalid(f"There is no terminal to ask for the {what.lower()}.", hint="Give it with --stdin.")
+    return str(typer.prompt(what, hide_input=True, confirmation_prompt=True, err=True))
+
+
 def printable(text: str, keep: str = "") -> str:
     """Text from outside, without what could command a terminal."""
     return "".join(

@@ -42,6 +42,20 @@ class Summary(msgspec.Struct, frozen=True):
     metadata: dict[str, str]
 
 
+class Touched(msgspec.Struct, frozen=True):
+    """The part of a stored Summary that a filter by path looks at."""
+
+    files: tuple[File, ...]
+    metadata: dict[str, str]
+
+    @property
+    def paths(self) -> tuple[str, ...] | None:
+        """None where the summary doesn't list them all."""
+        if int(self.metadata.get("files_total", "0")) > len(self.files):
+            return None
+        return tuple(file.path for file in self.files)
+
+
 class Frame(msgspec.Struct, frozen=True, gc=False):
     """One event's message but for what differs from socket to socket: its receiver and the seq before it.
 

@@ -11,6 +11,8 @@ class Tier(msgspec.Struct, frozen=True):
     name: str
     repos: int
     """repositories that a user of this tier may track"""
+    requests: int | None = None
+    """to the API, a minute; None is what the configuration says"""
 
 
 SEEDS = (Tier("free", repos=2), Tier("pro", repos=10))

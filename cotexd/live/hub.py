@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from cotexd import metrics
 from cotexd.domain.event import Frame
 from cotexd.errors import Unavailable
 from cotexd.live import session as lives
@@ -70,6 +71,17 @@ class Hub:
         """wire.addressed_to, one object for all sockets of a user."""
         return self._addressed.get(user_id) or wire.addressed_to(user_id)
 
+    def observe(self) -> None:
+        """Bring the gauges up to date, for whoever reads them now."""
+        everybody = self._all()
+        metrics.HEAD.set(self.head)
+        metrics.USERS.set(len(self._sockets))
+        metrics.LIVE.set(sum(socket.session.live for socket in everybody))
+        metrics.UNSENT.set(sum(socket.waiting for socket in everybody))
+        newer = sum(socket.session.v2 for socket in everybody)
+        metrics.SOCKETS.labels("v2").set(newer)
+        metrics.SOCKETS.labels("legacy").set(len(everybody) - newer)
+
     def attach(self, socket: Socket) -> None:
         user_id = socket.session.user_id
         self._sockets.setdefault(user_id, set()).add(socket)
@@ -91,9 +103,11 @@ class Hub:
     def publish(self, batch: Sequence[Published]) -> None:
         """Hand out a batch that was committed: dense and in order, from its first seq to its last."""
         if batch[0].frame.seq != self.head + 1:
+            metrics.HINTS_LOST.inc()
             self.moved()
             return
-        self._hand_out(batch)
+        with metrics.PUBLISH_TIME.time():
+            self._hand_out(batch)
         self.head = batch[-1].frame.seq
 
     def moved(self) -> None:
@@ -166,6 +180,7 @@ class Hub:
                 _logger.warning("backlog_unreadable", error=error.message)
                 await asyncio.sleep(RETRY)
             else:
+                metrics.REPLAYED.inc(len(part.frames))
                 socket.backlog(part.frames, part.upto, part.head, self.head)
                 return
 
@@ -178,15 +193,19 @@ class Hub:
                 if user_id in self._sockets:
                     per_user.setdefault(user_id, []).append(each.frame)
         for user_id, frames in per_user.items():
-            for socket in tuple(self._sockets.get(user_id, ())):
+            sockets = tuple(self._sockets.get(user_id, ()))
+            metrics.FRAMES.inc(len(frames) * len(sockets))
+            for socket in sockets:
                 socket.publish(frames)
 
     def _tell(self, news: notices.News) -> None:
         for socket in tuple(self._sockets.get(news.user_id, ())):
-            if news.kind == notices.DISABLED:
-                socket.close(lives.FORBIDDEN, "the user is disabled")
-            else:
+            if news.kind == notices.TOLD:
                 socket.told(news.text)
+            elif news.kind == notices.DISABLED:
+                socket.close(lives.FORBIDDEN, "the user is disabled")
+            elif socket.session.token_session == news.text:
+                socket.close(lives.FORBIDDEN, "the token was revoked")
 
     # By the clock.
 
@@ -214,6 +233,10 @@ class Hub:
             # Nothing is lost by it: what is not known to have arrived is sent again. Try with the next ones.
             for keeper, seq in acks.items():
                 self._acks[keeper] = max(seq, self._acks.get(keeper, -1))
+        else:
+            metrics.ACKS.inc(len(acks))
+            for seq in acks.values():
+                metrics.LAG.observe(max(0, self.head - seq))
 
     def _all(self) -> list[Socket]:
         return [socket for spoke in self._spokes for socket in spoke]

@@ -104,6 +104,7 @@ class Session:
         "scanned",
         "sent",
         "serial",
+        "token_session",
         "user_id",
         "v2",
     )
@@ -116,11 +117,15 @@ class Session:
         *,
         v2: bool,
         token_exp: datetime,
+        token_session: str = "",
         now: float,
         moment: datetime,
     ) -> None:
-        """:param addressed: wire.addressed_to(user_id), shared by all sessions of the user"""
+        """:param addressed: wire.addressed_to(user_id), shared by all sessions of the user
+        :param token_session: what its token belongs to; when that is revoked, so is this
+        """
         self.user_id = user_id
+        self.token_session = token_session
         self.v2 = v2
         self.live = False
         self.scanned = start.after

@@ -16,6 +16,7 @@ from websockets.frames import Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from cotexd import metrics
 from cotexd.domain.event import Frame
 from cotexd.live import session as lives
 from cotexd.live.session import Close, Effect, Keep, Ping, Read, Send, Session, Wait
@@ -86,10 +87,12 @@ class Socket(asyncio.Protocol):
 
     def publish(self, frames: Sequence[Frame]) -> None:
         if self._closing is None:
+            was_live = self.session.live
             messages = self.session.publish(frames, self.waiting)
             if messages:
                 self._write(b"".join([frame(Opcode.TEXT, message) for message in messages]))
             if not self.session.live:
+                metrics.FELL_BEHIND.inc(was_live)
                 self._feed()
 
     def backlog(self, frames: Sequence[Frame], upto: int, head: int, published: int) -> None:
@@ -112,6 +115,7 @@ class Socket(asyncio.Protocol):
         """Begin the closing handshake; the transport goes when it is answered, or after CLOSING seconds."""
         if self._transport is None or self._closing is not None:
             return
+        metrics.CLOSED.labels(str(code)).inc()
         if self._protocol.state is State.OPEN:
             self._protocol.send_close(code, reason)
         self._closing = asyncio.get_running_loop().call_later(CLOSING, self._transport.abort)

@@ -7,13 +7,14 @@ from datetime import datetime
 import msgspec
 
 from cotexd.domain import tier as tiers
-from cotexd.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized
-from cotexd.operations import notices
+from cotexd.errors import Conflict, Invalid, NotFound
+from cotexd.operations import audit, notices
 from cotexd.store import Tx
 from cotexd.store.models import Device, LogState, Repository, Tier, User
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
-_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,190}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,190}")
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -29,7 +30,7 @@ class Account(msgspec.Struct, frozen=True):
 
 
 def create(tx: Tx, name: str, *, email: str = "", tier: str = tiers.DEFAULT) -> Account:
-    """Add a user, with the cursor that their legacy clients share, at the head of the log.
+    """Add a user.
 
     :raises Invalid: the name or the e-mail address is not in form
     :raises NotFound: no such tier
@@ -40,12 +41,20 @@ def create(tx: Tx, name: str, *, email: str = "", tier: str = tiers.DEFAULT) -> 
             f'"{name}" cannot be a user\'s name.',
             hint="Use 1 to 63 letters, digits, dots, hyphens and underscores, and begin with a letter or digit.",
         )
-    if email and not _EMAIL.fullmatch(email):
+    if email and not EMAIL.fullmatch(email):
         raise Invalid(f'"{email}" is not an e-mail address.')
+    if _UUID.fullmatch(name):
+        raise Invalid("A user's name cannot look like an id.", hint="Choose one that people can read.")
     tier_named(tx, tier)
     if User.select().where(User.name == name).exists():
         raise Conflict(f"There is a user {name} already.", hint=f"Look at it: cotex user show {name}")
-    user_id = str(uuid.uuid4())
+    account = insert(tx, str(uuid.uuid4()), name, email, tier)
+    audit.record(tx, "user.add", name, tier=tier)
+    return account
+
+
+def insert(tx: Tx, user_id: str, name: str, email: str, tier: str) -> Account:
+    """The rows of a new user, with the cursor that their legacy clients share, at the head of the log."""
     User.insert(id=user_id, name=name, email=email, tier=tier, created_at=tx.now, updated_at=tx.now).execute()
     head = LogState.get_by_id(1).head
     Device.insert(
@@ -56,28 +65,15 @@ def create(tx: Tx, name: str, *, email: str = "", tier: str = tiers.DEFAULT) -> 
 
 def find(tx: Tx, name_or_id: str) -> Account:
     """:raises NotFound: nobody has this name or id"""
-    row = User.get_or_none((User.name == name_or_id) | (User.id == name_or_id))
+    named = (User.name == name_or_id) | (User.id == name_or_id)
+    row = User.get_or_none(named, User.removed_at.is_null())
     if row is None:
         raise NotFound(f"There is no user {name_or_id}.", hint="See who there is: cotex user list")
     return _account(tx, row)
 
 
 def all_of_them(tx: Tx) -> list[Account]:
-    return [_account(tx, row) for row in User.select().order_by(User.name)]
-
-
-def authenticate(tx: Tx, user_id: str) -> Account:
-    """The user that a good token names.
-
-    :raises Unauthorized: gone since
-    :raises Forbidden: disabled
-    """
-    row = User.get_or_none(User.id == user_id)
-    if row is None:
-        raise Unauthorized("The user of this token does not exist here.")
-    if row.disabled_at is not None:
-        raise Forbidden("This user is disabled.", hint=f"Let them in again: cotex user enable {row.name}")
-    return _account(tx, row)
+    return [_account(tx, row) for row in User.select().where(User.removed_at.is_null()).order_by(User.name)]
 
 
 def disable(tx: Tx, name_or_id: str) -> Account:
@@ -86,6 +82,7 @@ def disable(tx: Tx, name_or_id: str) -> Account:
     if not account.disabled:
         User.update(disabled_at=tx.now, updated_at=tx.now).where(User.id == account.id).execute()
         notices.post(tx, account.id, notices.DISABLED, "")
+        audit.record(tx, "user.disable", account.name)
     return find(tx, account.id)
 
 
@@ -93,6 +90,7 @@ def enable(tx: Tx, name_or_id: str) -> Account:
     account = find(tx, name_or_id)
     if account.disabled:
         User.update(disabled_at=None, updated_at=tx.now).where(User.id == account.id).execute()
+        audit.record(tx, "user.enable", account.name)
     return find(tx, account.id)
 
 
@@ -105,6 +103,7 @@ def set_tier(tx: Tx, name_or_id: str, tier: str) -> Account:
         account = find(tx, account.id)
         limit = f"{account.repo_limit} {'repository' if account.repo_limit == 1 else 'repositories'}"
         notices.post(tx, account.id, notices.TOLD, f"Your tier is now {tier}: up to {limit}")
+        audit.record(tx, "tier.set", account.name, tier=tier)
     return account
 
 
@@ -113,12 +112,14 @@ def tier_named(_: Tx, name: str) -> tiers.Tier:
     row = Tier.get_or_none(Tier.name == name)
     if row is None:
         raise NotFound(f"There is no tier {name}.", hint="See which there are: cotex tier list")
-    return tiers.Tier(row.name, row.repos)
+    return tiers.Tier(row.name, row.repos, row.requests)
 
 
 def all_tiers(_: Tx) -> list[tiers.Tier]:
     """By rank, the smallest first."""
-    return [tiers.Tier(row.name, row.repos) for row in Tier.select().order_by(Tier.repos, Tier.name)]
+    return [
+        tiers.Tier(row.name, row.repos, row.requests) for row in Tier.select().order_by(Tier.repos, Tier.name)
+    ]
 
 
 def _account(tx: Tx, row: User) -> Account:

@@ -10,10 +10,11 @@ from datetime import timedelta
 import msgspec
 import zstandard
 
+from cotexd.domain import filter as filters
 from cotexd.domain.cursor import Ancestor, Log
 from cotexd.domain.event import Frame, frame
 from cotexd.errors import BadSignature, CotexError, RepoPaused
-from cotexd.operations.visibility import audiences, ranges_of, seek
+from cotexd.operations.visibility import Range, audiences, ranges_of, seek, wants
 from cotexd.store import Published, Tx
 from cotexd.store.models import Event, Lineage, LogState, Membership, Repository
 
@@ -26,13 +27,25 @@ MAX_PAGE = 100
 _ZSTD_LEVEL = 3
 _INSERT = """
 INSERT INTO event
-  (seq, id, repo_id, delivery_id, event_type, branch, verified, created_at, summary, payload)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+  (seq, id, repo_id, delivery_id, event_type, branch, verified, filtered, created_at, summary, payload)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+_FIELDS = [
+    Event.seq,
+    Event.id,
+    Event.repo_id,
+    Event.event_type,
+    Event.branch,
+    Event.created_at,
+    Event.summary,
+]
 
 
 class Incoming(msgspec.Struct, frozen=True):
-    """A checked delivery, made ready for the log: `summary` is JSON, `payload` is compressed."""
+    """A checked delivery, made ready for the log: `summary` is JSON, `payload` is compressed.
+
+    `paths` are the files that a push touched, None where not all are known.
+    """
 
     repo_id: str
     delivery_id: str
@@ -41,12 +54,15 @@ class Incoming(msgspec.Struct, frozen=True):
     verified: str
     summary: bytes
     payload: bytes
+    paths: tuple[str, ...] | None = ()
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
     event_id: str
     seq: int
     duplicate: bool
+    filtered: bool = False
+    """the repository's filter keeps it out: it has its place in the log, and nobody gets it"""
 
 
 class Backlog(msgspec.Struct, frozen=True):
@@ -70,13 +86,13 @@ def accept_many(tx: Tx, incoming: list[Incoming]) -> list[Accepted | CotexError]
     repo_ids = {each.repo_id for each in incoming}
     repos = {
         row.id: row
-        for row in Repository.select(Repository.id, Repository.name, Repository.paused).where(
-            Repository.id.in_(repo_ids), Repository.removed_at.is_null()
-        )
+        for row in Repository.select(
+            Repository.id, Repository.name, Repository.paused, Repository.wants
+        ).where(Repository.id.in_(repo_ids), Repository.removed_at.is_null())
     }
     known = {
-        (row.delivery_id, row.repo_id): Accepted(row.id, row.seq, duplicate=True)
-        for row in Event.select(Event.delivery_id, Event.repo_id, Event.id, Event.seq).where(
+        (row.delivery_id, row.repo_id): Accepted(row.id, row.seq, duplicate=True, filtered=row.filtered)
+        for row in Event.select(Event.delivery_id, Event.repo_id, Event.id, Event.seq, Event.filtered).where(
             Event.delivery_id.in_({each.delivery_id for each in incoming})
         )
     }
@@ -93,8 +109,10 @@ def accept_many(tx: Tx, incoming: list[Incoming]) -> list[Accepted | CotexError]
             results.append(_paused(repos[each.repo_id].name))
         else:
             seq += 1
-            accepted = Accepted(str(uuid.uuid4()), seq, duplicate=False)
-            known[key] = Accepted(accepted.event_id, seq, duplicate=True)
+            wanted = filters.decode(repos[each.repo_id].wants)
+            out = not wanted.passes(each.event_type, each.branch, each.paths)
+            accepted = Accepted(str(uuid.uuid4()), seq, duplicate=False, filtered=out)
+            known[key] = Accepted(accepted.event_id, seq, duplicate=True, filtered=out)
             new.append((each, accepted))
             results.append(accepted)
     if new:
@@ -116,9 +134,10 @@ def _append(tx: Tx, new: list[tuple[Incoming, Accepted]], names: dict[str, str])
                 each.event_type,
                 each.branch,
                 each.verified,
+                accepted.filtered,
                 moment,
-                each.summary,
-                each.payload,
+                None if accepted.filtered else each.summary,
+                None if accepted.filtered else each.payload,
             )
             for each, accepted in new
         ],
@@ -138,7 +157,12 @@ def _append(tx: Tx, new: list[tuple[Incoming, Accepted]], names: dict[str, str])
             summary=each.summary,
             created_at=tx.now,
         )
-        tx.published.append(Published(travelling, members.get(each.repo_id, ())))
+        audience = tuple(
+            user_id
+            for user_id, wanted in members.get(each.repo_id, ())
+            if not accepted.filtered and wanted.passes(each.event_type, each.branch, each.paths)
+        )
+        tx.published.append(Published(travelling, audience))
 
 
 def _paused(name: str) -> RepoPaused:
@@ -159,20 +183,19 @@ def backlog(tx: Tx, user_id: str, after: int) -> Backlog:
     head = int(LogState.get_by_id(1).head)
     ranges = ranges_of(user_id)
     seqs = seek(tx, ranges, after=after, upto=head, limit=MAX_BACKLOG)
-    names = {each.repo_id: each.repo_name for each in ranges}
+    by_repo = _by_repo(ranges)
     frames: list[Frame] = []
     size = 0
-    rows = (
-        Event.select(Event.seq, Event.id, Event.repo_id, Event.event_type, Event.created_at, Event.summary)
-        .where(Event.seq.in_(seqs), Event.summary.is_null(False))
-        .order_by(Event.seq)
-    )
+    rows = Event.select(*_FIELDS).where(Event.seq.in_(seqs), Event.summary.is_null(False)).order_by(Event.seq)
     for row in rows:
+        mine = next(each for each in by_repo[row.repo_id] if each.holds(row.repo_id, row.seq))
+        if not mine.wants(row):
+            continue
         length = len(row.summary or b"")
         if frames and size + length > MAX_BACKLOG_BYTES:
             return Backlog(tuple(frames), frames[-1].seq, head)
         size += length
-        frames.append(_frame(row, names[row.repo_id]))
+        frames.append(_frame(row, mine.repo_name))
     whole = len(seqs) < MAX_BACKLOG
     return Backlog(tuple(frames), head if whole else seqs[-1], head)
 
@@ -184,7 +207,7 @@ def published_after(_: Tx, after: int) -> tuple[list[Published], int]:
     """
     head = int(LogState.get_by_id(1).head)
     rows = list(
-        Event.select(Event, Repository.name)
+        Event.select(*_FIELDS, Repository.name)
         .join(Repository, on=(Repository.id == Event.repo_id), attr="repo")
         .where(Event.seq > after, Event.seq <= head)
         .order_by(Event.seq)
@@ -200,12 +223,20 @@ def published_after(_: Tx, after: int) -> tuple[list[Published], int]:
                 if member.repo_id == row.repo_id
                 and member.since_seq < row.seq
                 and (member.until_seq is None or row.seq <= member.until_seq)
+                and wants(filters.decode(member.wants), row)
             ),
         )
         for row in rows
         if row.summary is not None
     ]
     return found, rows[-1].seq if len(rows) == MAX_BACKLOG else head
+
+
+def _by_repo(ranges: list[Range]) -> dict[str, list[Range]]:
+    found: dict[str, list[Range]] = {}
+    for each in ranges:
+        found.setdefault(each.repo_id, []).append(each)
+    return found
 
 
 def _frame(row: Event, repo_name: str) -> Frame:

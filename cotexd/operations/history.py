@@ -1,6 +1,5 @@
 """The history over REST and at the command line: stored events, newest first."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -9,7 +8,7 @@ import zstandard
 
 from cotexd.domain.event import Summary
 from cotexd.errors import NotFound
-from cotexd.operations.visibility import Range, ranges_of, seek
+from cotexd.operations.visibility import ranges_of, seek
 from cotexd.store import Tx
 from cotexd.store.models import Device, Event, LogState, Repository
 
@@ -25,6 +24,7 @@ _FIELDS = [
     Event.repo_id,
     Event.delivery_id,
     Event.event_type,
+    Event.branch,
     Event.created_at,
     Event.summary,
     Event.payload,
@@ -48,10 +48,11 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """A part of the history, newest first, and whether there are older events."""
+    """A part of the history, newest first."""
 
     events: tuple[Stored, ...]
-    more: bool
+    before: int | None
+    """where the next page begins; null if there is none. A page may hold fewer events than it was asked for."""
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -119,19 +120,22 @@ def page(
     found: list[Stored] = []
     size = 0
     for row in rows.iterator():
-        stored = _stored(row, _name_in(ranges, row.repo_id), delivered, retention, payload=payloads)
+        mine = next(each for each in ranges if each.holds(row.repo_id, row.seq))
+        if not mine.wants(row):
+            continue
+        stored = _stored(row, mine.repo_name, delivered, retention, payload=payloads)
         size += len(bytes(stored.payload)) if isinstance(stored.payload, msgspec.Raw) else 0
         if found and size > MAX_PAGE_BYTES:
-            return Page(tuple(found), more=True)
+            return Page(tuple(found), found[-1].seq)
         found.append(stored)
-    return Page(tuple(found), more=len(seqs) > limit)
+    return Page(tuple(found), seqs[limit - 1] if len(seqs) > limit else None)
 
 
 def get(_: Tx, user_id: str, event_id: str, retention: timedelta = RETENTION) -> Stored:
     """:raises NotFound: there is none that this user may see, or it is older than the retention"""
     row = Event.get_or_none(Event.id == event_id)
     ranges = [each for each in ranges_of(user_id) if row is not None and each.holds(row.repo_id, row.seq)]
-    if row is None or not ranges or row.payload is None:
+    if row is None or not ranges or row.payload is None or not ranges[0].wants(row):
         raise NotFound("There is no such event.")
     return _stored(row, ranges[0].repo_name, delivered_upto(user_id), retention, payload=True)
 
@@ -141,7 +145,7 @@ def listing(_: Tx, *, repo_id: str | None, limit: int) -> list[Listed]:
     query = (
         Event.select(Event, Repository.name)
         .join(Repository, on=(Repository.id == Event.repo_id), attr="repo")
-        .where(Repository.removed_at.is_null())
+        .where(Repository.removed_at.is_null(), ~Event.filtered)
         .order_by(Event.seq.desc())
         .limit(limit)
     )
@@ -215,7 +219,3 @@ def _listed(row: Event) -> Listed:
 
 def _payload(row: Event) -> bytes:
     return zstandard.ZstdDecompressor().decompress(bytes(row.payload or b""))
-
-
-def _name_in(ranges: Sequence[Range], repo_id: str) -> str:
-    return next(each.repo_name for each in ranges if each.repo_id == repo_id)

@@ -12,9 +12,12 @@ import msgspec
 from cotexd.store import Tx
 from cotexd.store.models import Notice
 
-Kind = Literal["told", "disabled"]
+Kind = Literal["told", "disabled", "revoked"]
 TOLD: Kind = "told"
 DISABLED: Kind = "disabled"
+REVOKED: Kind = "revoked"
+"""its text is the session that has ended"""
+_KINDS: dict[str, Kind] = {TOLD: TOLD, DISABLED: DISABLED, REVOKED: REVOKED}
 KEPT = timedelta(hours=1)
 MAX_READ = 500
 
@@ -38,7 +41,8 @@ def last_id(_: Tx) -> int:
 def after(_: Tx, notice_id: int) -> list[News]:
     """The notices since `notice_id`, oldest first, MAX_READ at most."""
     rows = Notice.select().where(Notice.id > notice_id).order_by(Notice.id).limit(MAX_READ)
-    return [News(row.id, row.user_id, TOLD if row.kind == TOLD else DISABLED, row.text) for row in rows]
+    # A kind that we don't know is a newer server's, beside us on the same database.
+    return [News(row.id, row.user_id, _KINDS[row.kind], row.text) for row in rows if row.kind in _KINDS]
 
 
 def forget_old(tx: Tx) -> int:

@@ -9,8 +9,10 @@ from typing import Literal
 import msgspec
 import peewee
 
+from cotexd.domain import filter as filters
+from cotexd.domain.filter import Filter
 from cotexd.errors import Conflict, Invalid, NotFound, OverLimit
-from cotexd.operations import accounts, notices
+from cotexd.operations import accounts, audit, notices
 from cotexd.store import Tx
 from cotexd.store.models import LogState, Membership, Repository, User
 
@@ -19,6 +21,8 @@ OVERLAP = timedelta(hours=24)
 MAX_OVERLAP = timedelta(days=30)
 MAX_SECRET = 255
 """characters"""
+BY_OWNER = "owner"
+"""a reason for a pause; the other is a limit, see operations.tiers"""
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98})/[A-Za-z0-9._-]{1,100}", re.ASCII)
 
@@ -33,6 +37,8 @@ class Tracked(msgspec.Struct, frozen=True):
     webhook_url: str
     status: Literal["active", "paused"]
     role: str
+    filter: Filter
+    """which deliveries become events"""
     last_event_at: datetime | None
     created_at: datetime
     updated_at: datetime
@@ -56,11 +62,9 @@ def add(tx: Tx, user_id: str, name: str, secret: str = "") -> Tracked:
     """
     if not _NAME.fullmatch(name) or name.endswith(("/.", "/..")):
         raise Invalid(f'"{name}" is not the name of a repository.', hint="Use owner/name, as in octo/hello.")
-    secret = secret or secrets.token_hex(32)
-    if not secret.isprintable() or len(secret) > MAX_SECRET:
-        raise Invalid(f"A webhook's secret is at most {MAX_SECRET} printable characters.")
+    secret = _given_or_new(secret)
     account = accounts.find(tx, user_id)
-    if _seen_by(user_id, name.lower()) is not None:
+    if sees(user_id, name):
         raise Conflict(
             f"{account.name} tracks {name} already.",
             hint="Each event would be shown twice. Look at it: cotex repo list",
@@ -81,9 +85,10 @@ def add(tx: Tx, user_id: str, name: str, secret: str = "") -> Tracked:
         updated_at=tx.now,
     ).execute()
     Membership.insert(
-        user_id=user_id, repo_id=repo_id, role="owner", since_seq=_head(), created_at=tx.now
+        user_id=user_id, repo_id=repo_id, role="owner", since_seq=head(), created_at=tx.now
     ).execute()
     notices.post(tx, user_id, notices.TOLD, f"Repository {name} was successfully added")
+    audit.record(tx, "repo.add", name, user=account.name, repo_id=repo_id)
     return msgspec.structs.replace(get(tx, user_id, repo_id), webhook_secret=secret)
 
 
@@ -93,6 +98,19 @@ def get(_: Tx, user_id: str, repo_id: str) -> Tracked:
     if row is None:
         raise _not_found(repo_id)
     return _tracked(row)
+
+
+def owned(tx: Tx, user_id: str, repo_id: str) -> Tracked:
+    """:raises NotFound: there is none that this user owns"""
+    tracked = get(tx, user_id, repo_id)
+    if tracked.role != "owner":
+        raise _not_found(repo_id)
+    return tracked
+
+
+def sees(user_id: str, name: str) -> bool:
+    """Whether a user meets this GitHub repository already, by a tracking of their own or a shared one."""
+    return bool(_memberships(user_id).where(Repository.name_key == name.lower()).exists())
 
 
 def all_of(_: Tx, user_id: str) -> list[Tracked]:
@@ -139,34 +157,81 @@ def remove(tx: Tx, user_id: str, repo_id: str) -> Tracked:
 
     :raises NotFound: there is none that this user owns
     """
-    tracked = get(tx, user_id, repo_id)
-    if tracked.role != "owner":
-        raise _not_found(repo_id)
-    Membership.update(until_seq=_head()).where(
+    tracked = owned(tx, user_id, repo_id)
+    Membership.update(until_seq=head()).where(
         Membership.repo_id == repo_id, Membership.until_seq.is_null()
     ).execute()
     Repository.update(
         removed_at=tx.now, updated_at=tx.now, secret=b"", old_secret=None, old_secret_until=None
     ).where(Repository.id == repo_id).execute()
     notices.post(tx, user_id, notices.TOLD, f"Repository {tracked.repo_name} was removed")
+    audit.record(tx, "repo.remove", tracked.repo_name, repo_id=repo_id)
     return tracked
+
+
+def pause(tx: Tx, user_id: str, repo_id: str) -> Tracked:
+    """Refuse deliveries until the owner resumes; GitHub keeps them for 3 days.
+
+    :raises NotFound: there is none that this user owns
+    """
+    tracked = owned(tx, user_id, repo_id)
+    if tracked.status == "active":
+        Repository.update(paused=BY_OWNER, updated_at=tx.now).where(Repository.id == repo_id).execute()
+        told = f"Repository {tracked.repo_name} is paused: GitHub keeps its deliveries for 3 days"
+        notices.post(tx, user_id, notices.TOLD, told)
+        audit.record(tx, "repo.pause", tracked.repo_name, repo_id=repo_id)
+    return owned(tx, user_id, repo_id)
+
+
+def resume(tx: Tx, user_id: str, repo_id: str) -> Tracked:
+    """Take deliveries again. A pause that a limit made is not lifted by its owner.
+
+    :raises NotFound: there is none that this user owns
+    :raises OverLimit: it is paused because the owner has more than their tier allows
+    """
+    tracked = owned(tx, user_id, repo_id)
+    reason = Repository.get_by_id(repo_id).paused
+    if reason is not None and reason != BY_OWNER:
+        raise OverLimit(
+            f"{tracked.repo_name} is paused because its owner tracks more repositories than their tier allows.",
+            hint="Remove another one, or raise the tier: it is resumed by itself.",
+        )
+    if reason is not None:
+        Repository.update(paused=None, updated_at=tx.now).where(Repository.id == repo_id).execute()
+        notices.post(tx, user_id, notices.TOLD, f"Repository {tracked.repo_name} is resumed")
+        audit.record(tx, "repo.resume", tracked.repo_name, repo_id=repo_id)
+    return owned(tx, user_id, repo_id)
+
+
+def set_filter(tx: Tx, user_id: str, repo_id: str, wanted: Filter) -> Tracked:
+    """Choose which deliveries become events, for everybody; the others are answered, and not kept.
+
+    :raises NotFound: there is none that this user owns
+    :raises Invalid: what cannot be a filter
+    """
+    tracked = owned(tx, user_id, repo_id)
+    stored = filters.encode(filters.check(wanted))
+    Repository.update(wants=stored, updated_at=tx.now).where(Repository.id == repo_id).execute()
+    audit.record(tx, "repo.filter", tracked.repo_name, repo_id=repo_id, filter=stored)
+    return owned(tx, user_id, repo_id)
 
 
 def rotate_secret(tx: Tx, repo_id: str, *, secret: str = "", overlap: timedelta = OVERLAP) -> Tracked:
     """Give a repository a new secret; the old one stays good for `overlap`. The answer holds the new one.
 
-    :raises Invalid: the overlap is negative or over MAX_OVERLAP
+    :raises Invalid: the overlap is negative or over MAX_OVERLAP, or the secret cannot be one
     """
     if not timedelta(0) <= overlap <= MAX_OVERLAP:
         raise Invalid(f"An overlap is between 0 and {MAX_OVERLAP.days} days.")
+    secret = _given_or_new(secret)
     row = Repository.get_by_id(repo_id)
-    secret = secret or secrets.token_hex(32)
     Repository.update(
         secret=tx.vault.seal(secret.encode(), _purpose(repo_id)),
         old_secret=row.secret if overlap else None,
         old_secret_until=tx.now + overlap if overlap else None,
         updated_at=tx.now,
     ).where(Repository.id == repo_id).execute()
+    audit.record(tx, "repo.secret", row.name, repo_id=repo_id, overlap=overlap)
     return msgspec.structs.replace(get(tx, row.user_id, repo_id), webhook_secret=secret)
 
 
@@ -208,11 +273,6 @@ def _memberships(user_id: str) -> "peewee.ModelSelect[Membership]":
     )
 
 
-def _seen_by(user_id: str, name_key: str) -> Membership | None:
-    found: Membership | None = _memberships(user_id).where(Repository.name_key == name_key).first()
-    return found
-
-
 def _tracked(row: Membership) -> Tracked:
     repo = row.repo
     return Tracked(
@@ -223,10 +283,17 @@ def _tracked(row: Membership) -> Tracked:
         webhook_url=webhook_path(repo.id),
         status="paused" if repo.paused else "active",
         role=row.role,
+        filter=filters.decode(repo.wants),
         last_event_at=repo.last_event_at,
         created_at=repo.created_at,
         updated_at=repo.updated_at,
     )
+
+
+def _given_or_new(secret: str) -> str:
+    if not secret.isprintable() or len(secret) > MAX_SECRET:
+        raise Invalid(f"A webhook's secret is at most {MAX_SECRET} printable characters.")
+    return secret or secrets.token_hex(32)
 
 
 def webhook_path(repo_id: str) -> str:
@@ -241,5 +308,6 @@ def _purpose(repo_id: str) -> str:
     return f"repository {repo_id}"
 
 
-def _head() -> int:
+def head() -> int:
+    """Of the log, within this transaction."""
     return int(LogState.get_by_id(1).head)

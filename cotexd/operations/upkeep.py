@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import peewee
 
-from cotexd.operations import notices
+from cotexd.operations import audit, notices, tokens
+from cotexd.operations import sessions as sign_ins
 from cotexd.store import Tx
 from cotexd.store.models import Device, Event, LogState, Repository
 
@@ -79,8 +80,11 @@ def forget_stubs(tx: Tx) -> int:
     return len(old)
 
 
-def forget_clients(tx: Tx) -> int:
-    """Forget notices that every server has told, and clients that have long been away."""
+def forget_old(tx: Tx) -> int:
+    """Forget notices that every server has told, clients that have long been away, and what nobody can use any more."""
     sessions = (Device.kind == "session") & (Device.seen_at < tx.now - SESSIONS_KEPT)
     devices = (Device.kind == "device") & (Device.seen_at < tx.now - DEVICES_KEPT)
-    return notices.forget_old(tx) + int(Device.delete().where(sessions | devices).execute())
+    gone = int(Device.delete().where(sessions | devices).execute())
+    return (
+        gone + notices.forget_old(tx) + tokens.forget_old(tx) + sign_ins.forget_old(tx) + audit.forget_old(tx)
+    )

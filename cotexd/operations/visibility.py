@@ -1,7 +1,7 @@
 """Who may see which events: the one place that says so.
 
 A user sees a repository's events within the ranges of their memberships: after the seq at which they joined, up to
-the one at which they left. A removed repository is in nobody's range.
+the one at which they left; of these, those that their filter lets pass. A removed repository is in nobody's range.
 """
 
 from collections.abc import Collection, Sequence
@@ -9,7 +9,10 @@ from datetime import datetime
 
 import msgspec
 
+from cotexd.domain import filter as filters
 from cotexd.domain.cursor import MAX_SEQ
+from cotexd.domain.event import Touched
+from cotexd.domain.filter import EVERYTHING, Filter
 from cotexd.store import Tx
 from cotexd.store.models import Event, Membership, Repository
 
@@ -24,9 +27,24 @@ class Range(msgspec.Struct, frozen=True):
     repo_name: str
     since: int
     until: int
+    filter: Filter = EVERYTHING
 
     def holds(self, repo_id: str, seq: int) -> bool:
         return repo_id == self.repo_id and self.since < seq <= self.until
+
+    def wants(self, row: Event) -> bool:
+        """Whether the member's filter lets a stored event pass."""
+        return wants(self.filter, row)
+
+
+def wants(wanted: Filter, row: Event) -> bool:
+    """Whether a filter lets a stored event pass; one whose summary is purged by its type and branch alone."""
+    if wanted.wants_all:
+        return True
+    touched = (
+        msgspec.json.decode(bytes(row.summary), type=Touched).paths if wanted.paths and row.summary else None
+    )
+    return wanted.passes(row.event_type, row.branch, touched)
 
 
 def ranges_of(user_id: str) -> list[Range]:
@@ -37,19 +55,25 @@ def ranges_of(user_id: str) -> list[Range]:
         .where(Membership.user_id == user_id, Repository.removed_at.is_null())
     )
     return [
-        Range(row.repo_id, row.repo.name, row.since_seq, MAX_SEQ if row.until_seq is None else row.until_seq)
+        Range(
+            row.repo_id,
+            row.repo.name,
+            row.since_seq,
+            MAX_SEQ if row.until_seq is None else row.until_seq,
+            filters.decode(row.wants),
+        )
         for row in rows
     ]
 
 
-def audiences(repo_ids: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """Who sees a new event of each repository, by repository: its members of this moment."""
-    found: dict[str, tuple[str, ...]] = {}
-    rows = Membership.select(Membership.repo_id, Membership.user_id).where(
+def audiences(repo_ids: Collection[str]) -> dict[str, list[tuple[str, Filter]]]:
+    """Who sees a new event of each repository: its members of this moment, each with what they want of it."""
+    found: dict[str, list[tuple[str, Filter]]] = {}
+    rows = Membership.select(Membership.repo_id, Membership.user_id, Membership.wants).where(
         Membership.repo_id.in_(repo_ids), Membership.until_seq.is_null()
     )
     for row in rows:
-        found[row.repo_id] = (*found.get(row.repo_id, ()), row.user_id)
+        found.setdefault(row.repo_id, []).append((row.user_id, filters.decode(row.wants)))
     return found
 
 
@@ -98,18 +122,27 @@ def seek(
     return sorted(seqs, reverse=newest_first)[:limit]
 
 
-def count(_: Tx, user_id: str, *, after: int, upto: int) -> int:
-    """How many events of this user's lie in (after, upto], purged ones too."""
-    return sum(
-        Event.select()
-        .where(
+def count(_: Tx, user_id: str, *, after: int, upto: int) -> int | None:
+    """How many events of this user's lie in (after, upto], purged ones too.
+
+    None where a filter by path would have to decide about events whose paths are gone.
+    """
+    total = 0
+    for each in ranges_of(user_id):
+        there = Event.select(Event.event_type, Event.branch).where(
             Event.repo_id == each.repo_id,
             Event.seq > max(after, each.since),
             Event.seq <= min(upto, each.until),
+            ~Event.filtered,
         )
-        .count()
-        for each in ranges_of(user_id)
-    )
+        if each.filter.wants_all:
+            total += there.count()
+            continue
+        kept = sum(each.filter.passes_stub(row.event_type, row.branch) for row in there.iterator())
+        if kept and each.filter.paths:
+            return None
+        total += kept
+    return total
 
 
 def _groups(ranges: Sequence[Range]) -> list[Sequence[Range]]:

@@ -22,6 +22,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import peewee
 
+from cotexd import metrics
 from cotexd.domain.vault import Vault
 from cotexd.errors import CotexError, Failed, Unavailable
 from cotexd.store import dialect as dialects
@@ -29,10 +30,10 @@ from cotexd.store import key, migrations
 from cotexd.store.dialect import redacted
 from cotexd.store.lineage import LineageFile
 from cotexd.store.models import bound
-from cotexd.store.transaction import Published, Tx
+from cotexd.store.transaction import Actor, Published, Tx, act_as, acted_by
 from cotexd.store.writer import Job, Writer
 
-__all__ = ["Description", "Published", "Store", "StoreFiles", "Tx", "redacted"]
+__all__ = ["Actor", "Description", "Published", "Store", "StoreFiles", "Tx", "act_as", "acted_by", "redacted"]
 
 READERS = 4
 """threads that read; each has a connection of its own"""
@@ -210,9 +211,10 @@ class Store:
         """Run an operation that only reads, in the pool; all its reads see one moment."""
         if self._readers is None:
             raise Unavailable("The server is shutting down.")
-        return await asyncio.get_running_loop().run_in_executor(
-            self._readers, self._read_there, lambda tx: operation(tx, *args, **kwargs)
-        )
+        with metrics.READ_TIME.time(), metrics.READS_PENDING.track_inprogress():
+            return await asyncio.get_running_loop().run_in_executor(
+                self._readers, self._read_there, lambda tx: operation(tx, *args, **kwargs)
+            )
 
     @property
     def queued(self) -> int:

@@ -92,7 +92,7 @@ CREATE TABLE device (
 CREATE TABLE notice (
   id {serial},
   user_id TEXT NOT NULL,
-  kind TEXT NOT NULL CHECK (kind IN ('told', 'disabled')),
+  kind TEXT NOT NULL,
   text TEXT NOT NULL,
   created_at BIGINT NOT NULL
 );
@@ -107,7 +107,73 @@ CREATE TABLE node (
 );
 """
 
-STEPS: tuple[str, ...] = (_FIRST,)
+_IDENTITY = """
+ALTER TABLE tier ADD COLUMN requests INTEGER CHECK (requests > 0);
+ALTER TABLE "user" ADD COLUMN removed_at BIGINT;
+ALTER TABLE repository ADD COLUMN wants TEXT;
+ALTER TABLE membership ADD COLUMN wants TEXT;
+ALTER TABLE event ADD COLUMN filtered {bool} NOT NULL DEFAULT {false};
+CREATE TABLE identity (
+  issuer TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  user_id TEXT NOT NULL REFERENCES "user" (id),
+  email TEXT NOT NULL,
+  created_at BIGINT NOT NULL,
+  PRIMARY KEY (issuer, subject)
+);
+CREATE INDEX identity_of_user ON identity (user_id);
+CREATE TABLE password (
+  user_id TEXT PRIMARY KEY REFERENCES "user" (id),
+  email_key TEXT NOT NULL UNIQUE,
+  hash TEXT NOT NULL,
+  changed_at BIGINT NOT NULL
+);
+CREATE TABLE session (
+  id TEXT PRIMARY KEY,
+  user_id TEXT NOT NULL REFERENCES "user" (id),
+  created_at BIGINT NOT NULL,
+  refreshed_at BIGINT NOT NULL,
+  ended_at BIGINT
+);
+CREATE INDEX session_of_user ON session (user_id);
+CREATE TABLE refresh_token (
+  hash TEXT PRIMARY KEY,
+  session_id TEXT NOT NULL REFERENCES session (id),
+  created_at BIGINT NOT NULL,
+  used_at BIGINT
+);
+CREATE INDEX refresh_token_of_session ON refresh_token (session_id);
+CREATE TABLE script_token (
+  id TEXT PRIMARY KEY,
+  user_id TEXT NOT NULL REFERENCES "user" (id),
+  label TEXT NOT NULL,
+  scopes TEXT NOT NULL,
+  created_at BIGINT NOT NULL,
+  expires_at BIGINT NOT NULL,
+  revoked_at BIGINT
+);
+CREATE INDEX script_token_of_user ON script_token (user_id);
+CREATE TABLE signing_key (
+  kid TEXT PRIMARY KEY,
+  state TEXT NOT NULL CHECK (state IN ('standby', 'in use', 'previous')),
+  private {blob} NOT NULL,
+  created_at BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX signing_key_state ON signing_key (state);
+CREATE TABLE audit_entry (
+  id {serial},
+  at BIGINT NOT NULL,
+  actor TEXT NOT NULL,
+  via TEXT NOT NULL,
+  action TEXT NOT NULL,
+  target TEXT NOT NULL,
+  detail TEXT NOT NULL
+);
+CREATE INDEX audit_entry_at ON audit_entry (at);
+CREATE TABLE log_level (field TEXT NOT NULL, value TEXT NOT NULL, level TEXT NOT NULL, PRIMARY KEY (field, value));
+"""
+
+STEPS: tuple[str, ...] = (_FIRST, _IDENTITY)
 SCHEMA = len(STEPS)
 
 

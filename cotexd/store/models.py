@@ -96,6 +96,8 @@ class Lineage(_Table):
 class Tier(_Table):
     name = peewee.TextField(primary_key=True)
     repos = peewee.IntegerField()
+    requests = peewee.IntegerField(null=True)
+    """a minute; null is what the configuration says"""
 
 
 class User(_Table):
@@ -107,6 +109,90 @@ class User(_Table):
     disabled_at = TimeField(null=True)
     created_at = TimeField()
     updated_at = TimeField()
+    removed_at = TimeField(null=True)
+    """set when it was removed; its name and address are free again"""
+
+
+class Identity(_Table):
+    """Who a user is at an issuer outside. The e-mail address is for people to read, and links nothing."""
+
+    issuer = peewee.TextField()
+    subject = peewee.TextField()
+    user_id = peewee.TextField()
+    email = peewee.TextField()
+    created_at = TimeField()
+
+    class Meta:
+        primary_key = peewee.CompositeKey("issuer", "subject")
+
+
+class Password(_Table):
+    user_id = peewee.TextField(primary_key=True)
+    email_key = peewee.TextField()
+    """lower case: what one signs in with"""
+    hash = peewee.TextField()
+    changed_at = TimeField()
+
+
+class Session(_Table):
+    """One signing in with a password: a family of refresh tokens, of which the last is good."""
+
+    id = peewee.TextField(primary_key=True)
+    user_id = peewee.TextField()
+    created_at = TimeField()
+    refreshed_at = TimeField()
+    ended_at = TimeField(null=True)
+
+
+class RefreshToken(_Table):
+    hash = peewee.TextField(primary_key=True)
+    session_id = peewee.TextField()
+    created_at = TimeField()
+    used_at = TimeField(null=True)
+
+
+class ScriptToken(_Table):
+    """A token that `cotex user token` made. `id` is the hash of its jti: what is here signs nobody in."""
+
+    id = peewee.TextField(primary_key=True)
+    user_id = peewee.TextField()
+    label = peewee.TextField()
+    scopes = peewee.TextField()
+    """see domain.scope.show; empty is everything"""
+    created_at = TimeField()
+    expires_at = TimeField()
+    revoked_at = TimeField(null=True)
+
+
+class SigningKey(_Table):
+    """A key pair of /auth/v1: standby (published, so that all know it), in use, previous (still verifies)."""
+
+    kid = peewee.TextField(primary_key=True)
+    state = peewee.TextField()
+    private = peewee.BlobField()
+    created_at = TimeField()
+
+
+class AuditEntry(_Table):
+    id = peewee.AutoField()
+    at = TimeField()
+    actor = peewee.TextField()
+    via = peewee.TextField()
+    action = peewee.TextField()
+    target = peewee.TextField()
+    detail = peewee.TextField()
+    """JSON object"""
+
+
+class LogLevel(_Table):
+    """What is logged at another level than the configuration says: lines whose `field` is `value`."""
+
+    field = peewee.TextField()
+    value = peewee.TextField()
+    level = peewee.TextField()
+
+    class Meta:
+        primary_key = peewee.CompositeKey("field", "value")
 
 
 class Repository(_Table):
@@ -121,6 +207,8 @@ class Repository(_Table):
     """set by a rotation: until then the old secret is good too"""
     paused = peewee.TextField(null=True)
     """why it is paused (owner, limit); null while it is active"""
+    wants = peewee.TextField(null=True)
+    """which deliveries become events, see domain.filter; null is all"""
     pinged_at = TimeField(null=True)
     last_event_at = TimeField(null=True)
     created_at = TimeField()
@@ -135,6 +223,7 @@ class Membership(_Table):
     """Who sees a repository's events: those after since_seq, and not after until_seq (null while a member)."""
 
     repo: Repository  # where a query joins it
+    user: User  # where a query joins it
 
     id = peewee.AutoField()
     user_id = peewee.TextField()
@@ -142,6 +231,8 @@ class Membership(_Table):
     role = peewee.TextField()
     since_seq = peewee.BigIntegerField()
     until_seq = peewee.BigIntegerField(null=True)
+    wants = peewee.TextField(null=True)
+    """which of its events this member wants; null is all"""
     created_at = TimeField()
 
 
@@ -158,6 +249,8 @@ class Event(_Table):
     event_type = peewee.TextField()
     branch = peewee.TextField()
     verified = peewee.TextField()
+    filtered = peewee.BooleanField(default=False)
+    """the repository's filter kept it out: only a stub, so that a redelivery stays out as well"""
     created_at = TimeField()
     summary = peewee.BlobField(null=True)
     """Summary as JSON"""
@@ -210,6 +303,14 @@ ALL: tuple[type[_Table], ...] = (
     Lineage,
     Tier,
     User,
+    Identity,
+    Password,
+    Session,
+    RefreshToken,
+    ScriptToken,
+    SigningKey,
+    AuditEntry,
+    LogLevel,
     Repository,
     Membership,
     Event,

@@ -16,23 +16,26 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from typing import Any, Generic, TypeVar
 
 import peewee
 
+from cotexd import metrics
 from cotexd.errors import CotexError, Unavailable
 from cotexd.store import dialect as dialects
 from cotexd.store.dialect import Dialect
 from cotexd.store.models import bound
-from cotexd.store.transaction import Published, Tx
+from cotexd.store.transaction import Actor, Published, Tx, acting
 
 MAX_BATCH = 257
 """jobs in one transaction: the first, and up to 256 that wait behind it"""
 MAX_QUEUED = 4096
 """jobs; more are refused at once, which GitHub shows as a failed delivery that can be repaired"""
+
+_COMMITTED, _FAILED = map(metrics.COMMITS.labels, ("committed", "failed"))
 
 R = TypeVar("R")
 Publish = Callable[[Sequence[Published]], None]
@@ -47,6 +50,7 @@ class Job(Generic[R]):
     future: "asyncio.Future[R]"
     many: "Callable[[Tx, list[Any]], list[R]] | None" = None
     item: Any = None
+    actor: Actor = field(default_factory=acting)
     result: R | None = None
     error: BaseException | None = None
 
@@ -77,6 +81,7 @@ class Writer:
         try:
             self._jobs.put_nowait(job)
         except queue.Full:
+            metrics.QUEUE_FULL.inc()
             raise Unavailable("The server has more to write than it can: try again soon.") from None
 
     @property
@@ -95,13 +100,16 @@ class Writer:
         with bound(database):
             while (batch := self._take()) is not None:
                 published: Sequence[Published] = ()
+                metrics.COMMIT_JOBS.observe(len(batch))
                 # A border: whatever goes wrong, the jobs are told, and the thread lives on.
                 try:
-                    with dialects.unavailable():
+                    with dialects.unavailable(), metrics.COMMIT_TIME.time():
                         published = self._commit(database, batch)
+                    _COMMITTED.inc()
                 except Exception as error:  # noqa: BLE001
                     self._dialect.rollback(database)
                     published = ()
+                    _FAILED.inc()
                     failure = error if isinstance(error, CotexError) else _lost(error)
                     for job in batch:
                         job.error = failure
@@ -162,6 +170,7 @@ class Writer:
 
     def _run_alone(self, tx: Tx, database: peewee.Database, job: Job[Any]) -> None:
         before = len(tx.published)
+        tx.actor = job.actor
         try:
             with database.savepoint():
                 job.result = job.run(tx)

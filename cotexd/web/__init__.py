@@ -4,8 +4,6 @@ A handler understands, does one operation, and tells. It decides nothing that th
 again.
 """
 
-import re
-import time
 import uuid
 from http import HTTPStatus
 
@@ -13,10 +11,10 @@ import structlog
 from sanic import HTTPResponse, Sanic
 from sanic.config import Config
 from sanic.exceptions import SanicException
-from sanic.response import BaseHTTPResponse
 
-from cotexd.errors import CotexError, Kind
-from cotexd.web import events, github, health, repos, socket
+from cotexd import metrics
+from cotexd.errors import CotexError, Kind, TooManyRequests
+from cotexd.web import edge, events, github, health, identity, me, repos, socket
 from cotexd.web.context import App, Context, WebRequest, answer
 
 __all__ = ["App", "Context", "build"]
@@ -29,16 +27,18 @@ STATUS = {
     Kind.CONFLICT: 409,
     Kind.TOO_LARGE: 413,
     Kind.UNSUPPORTED: 415,
+    Kind.LIMITED: 429,
     Kind.UNAVAILABLE: 503,
     Kind.UNREACHABLE: 502,
     Kind.FAILED: 500,
 }
 RETRY_AFTER = 2
 """seconds"""
+MAX_HEAD = 24 * 1024
+"""bytes of a request's head: a token may have 8 KiB, in the header or in a subprotocol"""
 MAX_BODY = 64 * 1024
 """bytes of a request; the webhook routes stream, and have a bound of their own"""
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _logger = structlog.get_logger("cotexd.web")
 
 
@@ -53,46 +53,21 @@ def build(context: Context, *, alone: bool) -> App:
             "ACCESS_LOG": False,
             "AUTO_EXTEND": False,
             "KEEP_ALIVE_TIMEOUT": 75,
+            # A request's head, and the body of one that is not streamed, come within these seconds.
+            "REQUEST_TIMEOUT": 15,
+            "REQUEST_MAX_HEADER_SIZE": MAX_HEAD,
             "REQUEST_MAX_SIZE": MAX_BODY,
             "TOUCHUP": alone,
         },
         env_prefix=None,
     )
     app: App = Sanic(f"cotexd-{uuid.uuid4().hex[:8]}", config=config, ctx=context, configure_logging=False)
-    app.register_middleware(_begin, "request")
-    app.register_middleware(_end, "response")
+    edge.mount(app)
     app.error_handler.add(Exception, _refuse)
-    for part in (events, health, repos, socket):
+    for part in (events, health, identity, me, repos, socket):
         part.mount(app)
     github.mount(app, _refuse)
     return app
-
-
-def _begin(request: WebRequest) -> None:
-    request.ctx.began = time.perf_counter()
-    _request_id(request)
-
-
-def _end(request: WebRequest, response: BaseHTTPResponse) -> None:
-    response.headers["x-request-id"] = _request_id(request)
-    began = getattr(request.ctx, "began", None)
-    _logger.debug(
-        "request",
-        method=request.method,
-        path=request.path,
-        status=response.status,
-        ms=round((time.perf_counter() - began) * 1000, 1) if began else None,
-        request_id=request.ctx.request_id,
-    )
-
-
-def _request_id(request: WebRequest) -> str:
-    """The one that came, if it is sane, else one of ours."""
-    known = getattr(request.ctx, "request_id", None)
-    if known is None:
-        given = request.headers.get("x-request-id", "")
-        known = request.ctx.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-    return str(known)
 
 
 def _refuse(request: WebRequest, error: Exception) -> HTTPResponse:
@@ -101,6 +76,8 @@ def _refuse(request: WebRequest, error: Exception) -> HTTPResponse:
     hint = ""
     if isinstance(error, CotexError):
         status, code, detail, hint = STATUS[error.kind], error.code, error.message, error.hint
+        if isinstance(error, TooManyRequests):
+            headers = {**error.headers, "retry-after": str(error.retry_after)}
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             headers["retry-after"] = str(RETRY_AFTER)
         if status == HTTPStatus.UNAUTHORIZED and error.code == "unauthorized":
@@ -111,7 +88,8 @@ def _refuse(request: WebRequest, error: Exception) -> HTTPResponse:
         headers = {name: str(value) for name, value in (error.headers or {}).items()}
     else:
         status, code, detail = 500, "internal", "The server made a mistake; its log says which."
-    request_id = _request_id(request)
+    request_id = edge.request_id(request)
+    metrics.REFUSALS.labels(code).inc()
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         # The traceback goes to the log, for one kind only: what we did not foresee.
         unforeseen = not isinstance(error, CotexError | SanicException)

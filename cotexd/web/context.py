@@ -1,18 +1,25 @@
 """What the routes share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import SimpleNamespace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+import structlog
 from sanic import HTTPResponse, Sanic
 from sanic.config import Config
 from sanic.request import Request
 
+from cotexd.domain.address import Network
 from cotexd.errors import Invalid
 from cotexd.live.hub import Hub
 from cotexd.store import Store
+from cotexd.web.limits import Limits, Standing
+
+if TYPE_CHECKING:
+    from cotexd.web.auth import Authenticator
 
 T = TypeVar("T")
 
@@ -21,9 +28,13 @@ T = TypeVar("T")
 class Context:
     store: Store
     hub: Hub
-    signing_key: bytes
+    authenticator: "Authenticator"
+    limits: Limits
     retention: timedelta
     accept_sha1: bool
+    allowed_origins: Sequence[str] = ()
+    trusted_proxies: Sequence[Network] = ()
+    metrics_networks: Sequence[Network] = ()
     draining: bool = False
     """set when the server begins to stop"""
 
@@ -34,6 +45,16 @@ WebRequest = Request[App, SimpleNamespace]
 
 def answer(value: object, status: int = 200, headers: dict[str, str] | None = None) -> HTTPResponse:
     return HTTPResponse(msgspec.json.encode(value), status, headers, content_type="application/json")
+
+
+def bind(**fields: str) -> None:
+    """Put fields into every log line of this request."""
+    structlog.contextvars.bind_contextvars(**fields)
+
+
+def limited(request: WebRequest, standing: Standing) -> None:
+    """Tell the caller how they stand with a limit, in the answer's headers."""
+    request.ctx.standing = standing
 
 
 def body_of(request: WebRequest, kind: type[T]) -> T:
@@ -47,6 +68,17 @@ def body_of(request: WebRequest, kind: type[T]) -> T:
 def parameter(request: WebRequest, name: str) -> str | None:
     """A parameter of the query; None if it is absent or empty."""
     return request.args.get(name) or None
+
+
+def needed(request: WebRequest, name: str) -> str:
+    """A parameter of the query.
+
+    :raises Invalid: it is absent or empty
+    """
+    value = parameter(request, name)
+    if value is None:
+        raise Invalid(f"Say which one: ?{name}=")
+    return value
 
 
 def flag(request: WebRequest, name: str) -> bool:

@@ -8,10 +8,12 @@ from urllib.parse import urlencode
 import msgspec
 from sanic import HTTPResponse
 
+from cotexd.domain import scope
 from cotexd.domain.cursor import MAX_SEQ
 from cotexd.errors import Invalid, InvalidCursor, NotFound
 from cotexd.operations import cursors, history
 from cotexd.operations.history import MAX_PAGE, Page
+from cotexd.web import edge
 from cotexd.web.auth import signed_in
 from cotexd.web.context import App, WebRequest, answer, body_of, flag, number, parameter
 
@@ -28,7 +30,7 @@ def mount(app: App) -> None:
     store, retention = app.ctx.store, app.ctx.retention
 
     async def page(request: WebRequest) -> HTTPResponse:
-        user = (await signed_in(request)).account
+        user = await signed_in(request, scope.EVENTS_READ)
         found = await store.read(
             history.page,
             user.id,
@@ -44,7 +46,7 @@ def mount(app: App) -> None:
         return answer(found.events, headers=_link(request, found))
 
     async def recent(request: WebRequest) -> HTTPResponse:
-        user = (await signed_in(request)).account
+        user = await signed_in(request, scope.EVENTS_READ)
         whole = flag(request, "include_payload")
         found = await store.read(
             history.page,
@@ -59,7 +61,7 @@ def mount(app: App) -> None:
         return answer({"event_ids": [each.id for each in found.events], "count": len(found.events)})
 
     async def one(request: WebRequest) -> HTTPResponse:
-        user = (await signed_in(request)).account
+        user = await signed_in(request, scope.EVENTS_READ)
         event_id = parameter(request, "id")
         if event_id is not None:
             return answer(await store.read(history.get, user.id, event_id, retention))
@@ -71,7 +73,7 @@ def mount(app: App) -> None:
         return answer(found.events[0])
 
     async def acknowledge(request: WebRequest) -> HTTPResponse:
-        user = (await signed_in(request)).account
+        user = await signed_in(request, scope.EVENTS_READ)
         given = body_of(request, Acknowledgement)
         cursor = await store.write(cursors.acknowledge, user.id, given.cursor, given.device)
         return answer({"cursor": str(cursor)})
@@ -84,11 +86,13 @@ def mount(app: App) -> None:
 
 def _link(request: WebRequest, page: Page) -> dict[str, str]:
     """RFC 8288, as GitHub's own API has it: absolute, on the host that was asked."""
-    if not page.more:
+    if page.before is None:
         return {}
-    cursor = base64.urlsafe_b64encode(b"%d" % page.events[-1].seq).decode().rstrip("=")
+    cursor = base64.urlsafe_b64encode(b"%d" % page.before).decode().rstrip("=")
     query = [(name, value) for name, value in request.get_query_args() if name != "cursor"]
-    address = f"{request.scheme}://{request.host}{request.path}?{urlencode([*query, ('cursor', cursor)])}"
+    address = (
+        f"{edge.scheme(request)}://{request.host}{request.path}?{urlencode([*query, ('cursor', cursor)])}"
+    )
     return {"link": f'<{address}>; rel="next"'}
 
 

@@ -8,14 +8,17 @@ import msgspec
 from sanic import HTTPResponse
 from sanic.http import Http
 
+from cotexd import metrics
 from cotexd.domain import event, github
+from cotexd.domain.event import Summary
 from cotexd.domain.github import Headers
-from cotexd.errors import BadSignature, CotexError, TooLarge
+from cotexd.errors import BadSignature, CotexError, Invalid, TooLarge
 from cotexd.operations import events, repositories
-from cotexd.operations.events import Incoming
+from cotexd.operations.events import Accepted, Incoming
 from cotexd.operations.repositories import Hook
 from cotexd.store import Store, utc_now
-from cotexd.web.context import App, WebRequest, answer
+from cotexd.web.context import App, WebRequest, answer, bind
+from cotexd.web.limits import MAX_BAD_SIGNATURES
 
 HOOK_KEPT = 0.5
 """seconds; a secret that was changed is in force after these at the latest"""
@@ -23,8 +26,20 @@ MAX_HOOKS = 1024
 """repositories, known and unknown, whose secrets are kept that long"""
 BIG = 256 * 1024
 """bytes; longer payloads are parsed and compressed beside the event loop"""
+BODY_WITHIN = 30.0
+"""seconds for a whole body; GitHub itself gives up after 10"""
 LINGER = 2.0
 """seconds in which the rest of a refused body is read and dropped, so that its sender gets to read the answer"""
+
+
+_ACCEPTED, _DUPLICATE, _FILTERED = map(metrics.DELIVERIES.labels, ("accepted", "duplicate", "filtered"))
+
+
+class SlowSender(Invalid):
+    code = "slow_sender"
+
+    def __init__(self) -> None:
+        super().__init__(f"The body did not come within {BODY_WITHIN:.0f} s.")
 
 
 def mount(app: App, refusal: Callable[[WebRequest, Exception], HTTPResponse]) -> None:
@@ -35,17 +50,26 @@ def mount(app: App, refusal: Callable[[WebRequest, Exception], HTTPResponse]) ->
         given = dict(request.headers.items())
         try:
             headers = github.read_headers(given)
-            body = await _read(request)
-        except CotexError as error:
-            await _refuse_unread(request, refusal(request, error))
+            async with asyncio.timeout(BODY_WITHIN):
+                body = await _read(request)
+        except (CotexError, TimeoutError) as error:
+            told = SlowSender() if isinstance(error, TimeoutError) else error
+            await _refuse_unread(request, refusal(request, told))
             return None
+        bind(repo=repo_id, delivery=headers.delivery_id)
         accept_sha1 = app.ctx.accept_sha1
-        hook, verified = await hooks.check(
-            repo_id,
-            lambda secrets: github.check_signature(given, body, secrets, accept_sha1=accept_sha1),
-        )
+        try:
+            hook, verified = await hooks.check(
+                repo_id,
+                lambda secrets: github.check_signature(given, body, secrets, accept_sha1=accept_sha1),
+            )
+        except BadSignature:
+            # Whoever guesses is slowed down; a delivery that is signed with the secret never is.
+            app.ctx.limits.hit("signatures", request.ctx.address, MAX_BAD_SIGNATURES)
+            raise
         if headers.event_type == "ping":
             await app.ctx.store.write(repositories.pinged, repo_id)
+            metrics.PINGS.inc()
             return answer({"pinged": True})
         prepare = (repo_id, hook.repo_name, headers, body, verified)
         if len(body) > BIG:
@@ -53,6 +77,7 @@ def mount(app: App, refusal: Callable[[WebRequest, Exception], HTTPResponse]) ->
         else:
             incoming = _prepare(*prepare)
         accepted = await app.ctx.store.write_many(events.accept_many, incoming)
+        _count(accepted, len(body), len(incoming.payload), time.perf_counter() - request.ctx.began)
         return answer(accepted)
 
     app.add_route(receive, "/api/webhooks/github/<repo_id:str>", methods=["POST"], name="github", stream=True)
@@ -103,7 +128,24 @@ def _prepare(repo_id: str, repo_name: str, headers: Headers, body: bytes, verifi
         verified=verified,
         summary=msgspec.json.encode(summary),
         payload=events.compress(delivery.payload),
+        paths=_paths(summary),
     )
+
+
+def _paths(summary: Summary) -> tuple[str, ...] | None:
+    return event.Touched(summary.files, summary.metadata).paths
+
+
+def _count(accepted: Accepted, received: int, stored: int, seconds: float) -> None:
+    metrics.DELIVERY_TIME.observe(seconds)
+    metrics.DELIVERY_SIZE.observe(received)
+    if accepted.duplicate:
+        _DUPLICATE.inc()
+    elif accepted.filtered:
+        _FILTERED.inc()
+    else:
+        _ACCEPTED.inc()
+        metrics.PAYLOAD_STORED.inc(stored)
 
 
 async def _read(request: WebRequest) -> bytes:

@@ -1,11 +1,13 @@
-"""Is it there, does it turn, is it ready."""
+"""Is it there, does it turn, is it ready, and how does it do."""
 
 from datetime import UTC, datetime
 
-from sanic import HTTPResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from sanic import HTTPResponse, raw
 
-from cotexd import __version__
-from cotexd.errors import Unavailable
+from cotexd import __version__, metrics
+from cotexd.domain import address
+from cotexd.errors import NotFound, Unavailable
 from cotexd.operations import events
 from cotexd.web.context import App, WebRequest, answer
 
@@ -23,6 +25,19 @@ def mount(app: App) -> None:
         await app.ctx.store.read(events.log)
         return answer({"status": "ready"})
 
+    async def measured(request: WebRequest) -> HTTPResponse:
+        peer, open_to = request.ip, app.ctx.metrics_networks
+        # Our peer, and no header: a proxy on this machine would make everybody local.
+        through_proxy = "forwarded" in request.headers or "x-forwarded-for" in request.headers
+        if not address.is_in(peer, open_to) and (through_proxy or not address.is_loopback(peer)):
+            raise NotFound("There is nothing here.")
+        app.ctx.hub.observe()
+        metrics.WRITER_QUEUE.set(app.ctx.store.queued)
+        metrics.DRAINING.set(app.ctx.draining)
+        metrics.FLOOR.set((await app.ctx.store.read(events.log)).floor)
+        return raw(metrics.exposition(), content_type=CONTENT_TYPE_LATEST)
+
+    app.add_route(measured, "/metrics", methods=["GET"], name="metrics")
     app.add_route(health, "/health", methods=["GET", "HEAD"], name="health")
     app.add_route(alive, "/livez", methods=["GET", "HEAD"], name="livez")
     app.add_route(ready, "/readyz", methods=["GET", "HEAD"], name="readyz")

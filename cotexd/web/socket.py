@@ -15,18 +15,24 @@ from websockets.http11 import Request as HandshakeRequest
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
+from cotexd import metrics
+from cotexd.domain import scope
 from cotexd.domain.cursor import Cursor, parse
 from cotexd.errors import Invalid, Unavailable
 from cotexd.live import session as lives
 from cotexd.live.session import Session
 from cotexd.live.socket import MAX_MESSAGE, Socket
-from cotexd.operations import accounts, cursors
+from cotexd.operations import cursors, identities
 from cotexd.operations.cursors import Start
+from cotexd.operations.identities import Caller
 from cotexd.store import Tx
-from cotexd.web.auth import SUBPROTOCOL, Identity, signed_in, subprotocols
+from cotexd.web import edge
+from cotexd.web.auth import SUBPROTOCOL, signed_in, subprotocols
 from cotexd.web.context import App, WebRequest, parameter
+from cotexd.web.limits import UPGRADES
 
 SWITCHING_PROTOCOLS = 101
+_FOREVER = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 
 
 def mount(app: App) -> None:
@@ -35,17 +41,21 @@ def mount(app: App) -> None:
     async def upgrade(request: WebRequest) -> HTTPResponse | None:
         if context.draining:
             raise Unavailable("The server is shutting down.")
-        identity = await signed_in(request)
+        edge.check_origin(request)
+        caller = await signed_in(request, scope.EVENTS_READ)
+        limits = context.limits
+        limits.hit("upgrades", caller.id, UPGRADES * (caller.requests or limits.rate_limit))
         protocol, handshake = _handshake(request)
         version = parameter(request, "v")
         v2 = version not in {None, "1"}
-        start = await context.store.write(_attach, identity, _asked(request) if v2 else None)
+        start = await context.store.write(_attach, caller, _asked(request) if v2 else None)
         session = Session(
-            identity.account.id,
-            context.hub.addressed_to(identity.account.id),
+            caller.id,
+            context.hub.addressed_to(caller.id),
             start,
             v2=v2,
-            token_exp=identity.expires_at,
+            token_exp=datetime.fromtimestamp(min(caller.expires_at, _FOREVER), UTC),
+            token_session=caller.session,
             now=time.monotonic(),
             moment=datetime.now(UTC),
         )
@@ -54,6 +64,9 @@ def mount(app: App) -> None:
         transport.set_protocol(socket)
         transport.write(handshake)
         context.hub.attach(socket)
+        metrics.ATTACHED.labels(start.resume).inc()
+        if start.gap is not None:
+            metrics.GAPS.labels(start.gap.reason).inc()
         socket.take_over(transport, received)
         if v2 and version != "2":
             socket.close(lives.VERSION, "this server speaks version 2")
@@ -70,12 +83,12 @@ def _asked(request: WebRequest) -> tuple[str, Cursor | None]:
     return parameter(request, "device") or "", None if text is None else parse(text)
 
 
-def _attach(tx: Tx, identity: Identity, asked: tuple[str, Cursor | None] | None) -> Start:
+def _attach(tx: Tx, caller: Caller, asked: tuple[str, Cursor | None] | None) -> Start:
     # Again, in the transaction: who was disabled since is not let in, who is from now on is told of it.
-    accounts.authenticate(tx, identity.account.id)
+    identities.still_good(tx, caller)
     if asked is None:
-        return cursors.attach_legacy(tx, identity.account.id, identity.session)
-    return cursors.attach(tx, identity.account.id, device=asked[0], cursor=asked[1])
+        return cursors.attach_legacy(tx, caller.id, caller.session)
+    return cursors.attach(tx, caller.id, device=asked[0], cursor=asked[1])
 
 
 def _handshake(request: WebRequest) -> tuple[ServerProtocol, bytes]:

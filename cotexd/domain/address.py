@@ -1,0 +1,66 @@
+"""Whose address a request comes from, where proxies stand between (RFC 7239, and X-Forwarded-For before it).
+
+A header says what its sender likes. It counts only as far as the hop that wrote it is a proxy that the configuration
+names: from our peer backwards, the first address that is no such proxy is the client's.
+"""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+MAX_HOPS = 20
+_FOR = re.compile(r'\bfor=(?:"([^"]*)"|([^;,\s]*))', re.IGNORECASE)
+
+
+def client(peer: str, forwarded: str, x_forwarded_for: str, trusted: Sequence[Network]) -> str:
+    """The client's address.
+
+    :param peer: the address at the other end of the connection; "" where there is none (a Unix socket)
+    :param forwarded: the Forwarded header, which goes before X-Forwarded-For
+    """
+    found = peer
+    hops = _FOR.findall(forwarded) if forwarded else [(hop, "") for hop in x_forwarded_for.split(",")]
+    for quoted, plain in reversed(hops[-MAX_HOPS:]):
+        if not is_in(found, trusted):
+            break
+        hop = parse((quoted or plain).strip())
+        if hop is None:
+            break  # "unknown", or nonsense: nothing before it can be believed
+        found = str(hop)
+    return found
+
+
+def is_in(address: str, networks: Sequence[Network]) -> bool:
+    parsed = parse(address)
+    return parsed is not None and any(parsed in network for network in networks)
+
+
+def is_loopback(address: str) -> bool:
+    parsed = parse(address)
+    return parsed is not None and parsed.is_loopback
+
+
+def group(address: str) -> str:
+    """What is limited together: an IPv4 address, or the /64 that one subscriber of IPv6 has."""
+    parsed = parse(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return address
+
+
+def parse(text: str) -> Address | None:
+    """An address with or without a port, IPv6 with or without brackets; None if it is none."""
+    bare = text
+    if bare.startswith("["):
+        bare = bare[1:].partition("]")[0]
+    elif bare.count(":") == 1:
+        bare = bare.partition(":")[0]
+    try:
+        parsed = ipaddress.ip_address(bare)
+    except ValueError:
+        return None
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return mapped or parsed
