@@ -17,9 +17,10 @@ from sanic.server import HttpProtocol
 from cotexd import __version__, config, metrics
 from cotexd.config import Settings
 from cotexd.errors import CotexError, Failed
+from cotexd.flows.billing import Account, Terms
 from cotexd.gateways import jwks
 from cotexd.live.hub import Hub
-from cotexd.operations import nodes, signing, tokens
+from cotexd.operations import nodes, signing, tiers, tokens
 from cotexd.operations.identities import Provisioning
 from cotexd.operations.nodes import Server
 from cotexd.schedule import Schedule
@@ -81,7 +82,7 @@ class Appliance:
         _logger.info("store_open", database=store.dialect.name, head=hub.head)
 
         context = await self._context(store, hub)
-        schedule = Schedule(store, settings.retention, lambda: self._describe(hub))
+        schedule = Schedule(store, context.stripe, settings.retention, lambda: self._describe(hub))
         self._closing.append(lambda: store.write(nodes.leave, self.id))
         await schedule.start(self._describe(hub))
         self._closing.append(schedule.stop)
@@ -104,6 +105,10 @@ class Appliance:
             Provisioning(settings.auto_provision, settings.email_domains),
         )
         await store.write(signing.in_use)
+        await store.write(tiers.set_grace, settings.grace)
+        sold = await store.read(tiers.price_of, "pro", "month")
+        if settings.stripe_price and settings.stripe_price != sold:
+            await store.write(tiers.edit, "pro", price=settings.stripe_price)
         return Context(
             store,
             hub,
@@ -111,6 +116,14 @@ class Appliance:
             Limits(settings.rate_limit),
             settings.retention,
             settings.accept_sha1,
+            Account(store, settings.stripe_key, settings.stripe_api_url, settings.stripe_webhook_secrets),
+            Terms(
+                settings.public_url,
+                settings.trial_days,
+                settings.promotion_codes,
+                settings.automatic_tax,
+                settings.seats,
+            ),
             settings.allowed_origins,
             settings.trusted_proxies,
             settings.metrics_networks,

@@ -117,6 +117,48 @@ class Settings:
     supabase_issuer: str = options.option(
         "", options.text, "what its tokens name as issuer, if not <url>/auth/v1", key="supabase.issuer"
     )
+    stripe_key: str = options.option(
+        "",
+        options.text,
+        "Stripe's secret key; empty is what `cotex secret set stripe-key` was given",
+        key="stripe.secret_key",
+        secret=True,
+        also="STRIPE_SECRET_KEY",
+    )
+    stripe_webhook_secrets: tuple[str, ...] = options.option(
+        (),
+        options.list_of(str),
+        "signing secret of Stripe's webhook endpoint; two, comma separated, in a rotation",
+        key="stripe.webhook_secret",
+        secret=True,
+        also="STRIPE_WEBHOOK_SECRET",
+    )
+    stripe_api_url: str = options.option(
+        "", options.url, "another address that speaks Stripe's API", key="stripe.api_url"
+    )
+    stripe_price: str = options.option(
+        "",
+        options.text,
+        "the price at Stripe of a month of pro; more with `cotex tier edit`",
+        key="stripe.price_id",
+        also="STRIPE_PRICE_ID",
+    )
+    trial_days: int = options.option(
+        0, options.count(0, 730), "days of trial, once a customer", key="billing.trial_days"
+    )
+    promotion_codes: bool = options.option(
+        default=False, parse=options.flag, about="take promotion codes", key="billing.promotion_codes"
+    )
+    automatic_tax: bool = options.option(
+        default=False, parse=options.flag, about="let Stripe compute taxes", key="billing.automatic_tax"
+    )
+    seats: int = options.option(1, options.count(1, 10_000), "quantity that is sold", key="billing.seats")
+    grace: timedelta = options.option(
+        timedelta(days=7),
+        options.between(timedelta(0), timedelta(days=90)),
+        "how long a user may be over the limit, and a payment be late",
+        key="billing.grace",
+    )
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     """where each value came from, by key"""
     file: Path | None = None

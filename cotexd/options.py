@@ -29,7 +29,7 @@ def option(
 ) -> Any:
     """:param also: a variable of the hosted backend, which is understood where ours is not set"""
     metadata = {"parse": parse, "about": about, "key": key, "secret": secret, "also": also}
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 def text(value: object) -> str:
@@ -87,12 +87,19 @@ def between(least: timedelta, most: timedelta) -> Parse:
 
 def url(value: object) -> str:
     url = text(value).rstrip("/")
-    if url and (urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname):
+    try:
+        parts = urlsplit(url)
+        good = not url or (parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0)
+    except ValueError:
+        good = False
+    if not good:
         raise Invalid("must be an address that begins with https:// or http://")
     return url
 
 
 def path(value: object) -> Path:
+    if not text(value).strip():
+        raise Invalid("must be a path")
     return Path(text(value)).expanduser().absolute()
 
 

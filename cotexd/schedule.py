@@ -7,12 +7,16 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from cotexd import metrics, telemetry
-from cotexd.errors import Unavailable
-from cotexd.operations import levels, nodes, upkeep
+from cotexd.errors import Failed, Unavailable
+from cotexd.flows import billing as flows
+from cotexd.flows.billing import Account, BillingDisabled
+from cotexd.operations import levels, nodes, tiers, upkeep
 from cotexd.operations.nodes import Server
 from cotexd.store import Store
 
 UPKEEP_EVERY = timedelta(minutes=1)
+GRACE_EVERY = timedelta(minutes=1)
+RECONCILE_EVERY = timedelta(hours=1)
 LEVELS_EVERY = timedelta(seconds=0.5)
 BEAT_EVERY = timedelta(seconds=5)
 MAX_BATCHES = 1000
@@ -22,15 +26,20 @@ _logger = structlog.get_logger("cotexd.schedule")
 
 
 class Schedule:
-    def __init__(self, store: Store, retention: timedelta, server: Callable[[], Server]) -> None:
+    def __init__(
+        self, store: Store, stripe: Account, retention: timedelta, server: Callable[[], Server]
+    ) -> None:
         """:param server: says how this server is right now"""
         self._store = store
+        self._stripe = stripe
         self._scheduler = AsyncIOScheduler(
             timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 60}
         )
         table: tuple[tuple[str, timedelta, Callable[[], Awaitable[None]]], ...] = (
             ("beat", BEAT_EVERY, lambda: self._beat(server())),
             ("levels", LEVELS_EVERY, self._levels),
+            ("grace", GRACE_EVERY, self._settle),
+            ("billing", RECONCILE_EVERY, self._reconcile),
             ("upkeep", UPKEEP_EVERY, lambda: self._purge(retention)),
         )
         for name, interval, work in table:
@@ -52,6 +61,18 @@ class Schedule:
         await self._until_nothing(lambda: self._store.write(upkeep.purge_removed), "removed")
         await self._until_nothing(lambda: self._store.write(upkeep.forget_stubs), "stubs")
         await self._store.write(upkeep.forget_old)
+
+    async def _settle(self) -> None:
+        await self._store.write(tiers.settle_due)
+
+    async def _reconcile(self) -> None:
+        try:
+            stripe = await self._stripe.stripe()
+        except BillingDisabled:
+            return
+        found = await flows.reconcile(self._store, stripe)
+        for each in found.changed:
+            _logger.info("tier_reconciled", user=each.user, before=each.before, after=each.after)
 
     async def _levels(self) -> None:
         telemetry.levels.override(await self._store.read(levels.current))
@@ -76,7 +97,7 @@ def _guarded(name: str, work: Callable[[], Awaitable[None]]) -> Callable[[], Awa
             with metrics.JOB_TIME.labels(name).time():
                 await work()
             metrics.JOBS.labels(name, "done").inc()
-        except Unavailable as error:
+        except (Unavailable, Failed) as error:
             # The next turn does what this one could not.
             metrics.JOBS.labels(name, "postponed").inc()
             _logger.warning("postponed", work=name, reason=error.message)

@@ -80,7 +80,11 @@ def set_up(level: str, form: str) -> None:
         _redact,
     ]
     text = form == "text" or (form == "auto" and sys.stderr.isatty())
-    last: Processor = structlog.dev.ConsoleRenderer() if text else structlog.processors.JSONRenderer()
+    last: Processor = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if text
+        else structlog.processors.JSONRenderer()
+    )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -18,7 +18,7 @@ def init(
     context: typer.Context,
     user: Annotated[str | None, typer.Option(help="Name of the first user; asked for on a terminal.")] = None,
     email: Annotated[str, typer.Option(help="The user's e-mail address.")] = "",
-    tier: Annotated[str, typer.Option(help="The user's tier.")] = "free",
+    tier: Annotated[str, typer.Option(help="The user's tier; the default one unless given.")] = "",
     as_json: view.Json = False,
 ) -> None:
     """Set up the data folder, the keys and the first user."""

@@ -10,9 +10,9 @@ import typer
 from cotexd import config
 from cotexd.config import Settings
 from cotexd.errors import Conflict, NotFound, Unreachable
-from cotexd.operations import accounts, nodes
+from cotexd.operations import accounts, nodes, secrets
 from cotexd.operations.accounts import Account
-from cotexd.store import Actor, Store, act_as
+from cotexd.store import Actor, Store, Tx, act_as
 
 
 def settings(context: typer.Context, **flags: object) -> Settings:
@@ -31,6 +31,10 @@ def opened(context: typer.Context) -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+def stripe_key(tx: Tx) -> str:
+    return secrets.get(tx, secrets.STRIPE_KEY)
 
 
 def _who_types() -> str:

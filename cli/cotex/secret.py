@@ -5,17 +5,57 @@ from typing import Annotated, Literal
 import typer
 
 from cotex import local, view
-from cotexd.operations import signing
+from cotexd.operations import secrets, signing
 
-app = view.group("Secrets and keys of the server itself. Their values are never shown.")
+app = view.group("Secrets of other services, and keys of the server itself. Values are never shown.")
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="See cotex secret list.")]
 
 
 @app.command("list", epilog=view.examples("cotex secret list", "cotex secret list --json"))
 def list_(context: typer.Context, as_json: view.Json = False) -> None:
-    """List the keys that sign access tokens, and where each is in its life."""
+    """List which secrets are set, and the keys that sign access tokens."""
     with local.opened(context) as store:
-        listed = store.look(signing.listing)
-    _show(listed, as_json=as_json)
+        held, keys = store.look(secrets.listing), store.look(signing.listing)
+    if as_json:
+        view.document({"secrets": held, "signing_keys": keys})
+        return
+    view.table(
+        ("secret", "set", "since", "what it is"),
+        [(each.name, each.is_set, each.since, each.about) for each in held],
+    )
+    _show_keys(keys)
+
+
+@app.command(
+    "set",
+    epilog=view.examples(
+        "cotex secret set stripe-key < key.txt", "echo sk_test_123 | cotex secret set stripe-key --json"
+    ),
+)
+def set_(context: typer.Context, name: Name, as_json: view.Json = False) -> None:
+    """Set a secret, from standard input or a prompt; it is in force at once."""
+    with local.opened(context) as store:
+        value = view.secret(f"Value of {name}", stdin=not view.is_terminal(), again=False)
+        held = store.run(secrets.put, name, value)
+    if as_json:
+        view.document(held)
+    else:
+        view.say(f"{held.name} is set.")
+
+
+@app.command(
+    epilog=view.examples("cotex secret remove stripe-key --yes", "cotex secret remove github-token --yes")
+)
+def remove(context: typer.Context, name: Name, yes: view.Yes = False, as_json: view.Json = False) -> None:
+    """Forget a secret."""
+    with local.opened(context) as store:
+        view.confirm(f"Forget {name}?", yes=yes)
+        store.run(secrets.remove, name)
+    if as_json:
+        view.document({"name": name, "is_set": False})
+    else:
+        view.say(f"{name} is forgotten.")
 
 
 @app.command(epilog=view.examples("cotex secret rotate signing", "cotex secret rotate signing --json"))
@@ -27,12 +67,12 @@ def rotate(
     """Put the standby key into use. The one before still verifies, until the next rotation; it is gone then."""
     del what
     with local.opened(context) as store:
-        listed = store.run(signing.rotate)
-    _show(listed, as_json=as_json)
-
-
-def _show(listed: list[signing.Shown], *, as_json: bool) -> None:
+        keys = store.run(signing.rotate)
     if as_json:
-        view.document(listed)
+        view.document(keys)
     else:
-        view.table(("key", "state", "since"), [(each.kid, each.state, each.created_at) for each in listed])
+        _show_keys(keys)
+
+
+def _show_keys(keys: list[signing.Shown]) -> None:
+    view.table(("signing key", "state", "since"), [(each.kid, each.state, each.created_at) for each in keys])

@@ -22,7 +22,7 @@ def add(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Letters, digits, dots, hyphens, underscores.")],
     email: Annotated[str, typer.Option(help="E-mail address.")] = "",
-    tier: Annotated[str, typer.Option(help="See cotex tier list.")] = "free",
+    tier: Annotated[str, typer.Option(help="See cotex tier list; the default one unless given.")] = "",
     if_not_exists: view.IfNotExists = False,
     as_json: view.Json = False,
 ) -> None:
@@ -221,8 +221,9 @@ def _show(account: Account) -> None:
             ("name", account.name),
             ("id", account.id),
             ("e-mail", account.email),
-            ("tier", account.tier),
+            ("tier", f"{account.tier} ({account.tier_source})"),
             ("repositories", _use(account)),
+            ("over the limit", account.over_limit_since),
             ("disabled", account.disabled),
             ("since", account.created_at),
         )

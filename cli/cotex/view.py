@@ -5,7 +5,8 @@ tabs; with --json it is one document.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated
 
@@ -105,9 +106,27 @@ def confirm(question: str, *, yes: bool) -> None:
     typer.confirm(question, abort=True, err=True)
 
 
-def secret(what: str, *, stdin: bool) -> str:
+def is_terminal() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin.isatty()
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int], None]]:
+    """Long work, whose count is shown on a terminal; piped, it says nothing until it is done."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what) as shown:
+        yield lambda count: shown.update(f"{count} {what}")
+
+
+def secret(what: str, *, stdin: bool, again: bool = True) -> str:
     """A secret from standard input or a prompt; never from the command line, where everybody on the machine reads it.
 
+    :param again: ask twice, where nobody could tell a slip
     :raises Invalid: there is neither
     """
     from cotexd.errors import Invalid
@@ -116,7 +135,7 @@ def secret(what: str, *, stdin: bool) -> str:
         return sys.stdin.readline().rstrip("\r\n")
     if not sys.stdin.isatty():
         raise Invalid(f"There is no terminal to ask for the {what.lower()}.", hint="Give it with --stdin.")
-    return str(typer.prompt(what, hide_input=True, confirmation_prompt=True, err=True))
+    return str(typer.prompt(what, hide_input=True, confirmation_prompt=again, err=True))
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -48,7 +48,7 @@ class Vault:
         """:raises Failed: sealed with another key, for another purpose, or damaged"""
         try:
             return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], purpose.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise Failed(
                 f"The secret of {purpose} does not open: the row is damaged, or was moved.",
                 hint="Make a new one: `cotex repo secret REPO --rotate`.",

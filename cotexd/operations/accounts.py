@@ -22,15 +22,20 @@ class Account(msgspec.Struct, frozen=True):
     name: str
     email: str
     tier: str
+    tier_source: tiers.Source
     repo_limit: int
     repo_count: int
+    over_limit_since: datetime | None
+    """when the grace began that is given before repositories are paused"""
     disabled: bool
     created_at: datetime
     updated_at: datetime
 
 
-def create(tx: Tx, name: str, *, email: str = "", tier: str = tiers.DEFAULT) -> Account:
+def create(tx: Tx, name: str, *, email: str = "", tier: str = "") -> Account:
     """Add a user.
+
+    :param tier: the administrator's word, below which no subscription puts them; "" is the default tier
 
     :raises Invalid: the name or the e-mail address is not in form
     :raises NotFound: no such tier
@@ -45,17 +50,26 @@ def create(tx: Tx, name: str, *, email: str = "", tier: str = tiers.DEFAULT) -> 
         raise Invalid(f'"{email}" is not an e-mail address.')
     if _UUID.fullmatch(name):
         raise Invalid("A user's name cannot look like an id.", hint="Choose one that people can read.")
-    tier_named(tx, tier)
+    if tier:
+        tier_named(tx, tier)
     if User.select().where(User.name == name).exists():
         raise Conflict(f"There is a user {name} already.", hint=f"Look at it: cotex user show {name}")
     account = insert(tx, str(uuid.uuid4()), name, email, tier)
-    audit.record(tx, "user.add", name, tier=tier)
+    audit.record(tx, "user.add", name, tier=account.tier)
     return account
 
 
-def insert(tx: Tx, user_id: str, name: str, email: str, tier: str) -> Account:
+def insert(tx: Tx, user_id: str, name: str, email: str, tier: str = "") -> Account:
     """The rows of a new user, with the cursor that their legacy clients share, at the head of the log."""
-    User.insert(id=user_id, name=name, email=email, tier=tier, created_at=tx.now, updated_at=tx.now).execute()
+    User.insert(
+        id=user_id,
+        name=name,
+        email=email,
+        tier=tier or tiers.DEFAULT,
+        admin_tier=tier or None,
+        created_at=tx.now,
+        updated_at=tx.now,
+    ).execute()
     head = LogState.get_by_id(1).head
     Device.insert(
         user_id=user_id, kind="shared", name="", cursor=head, acked=0, created_at=tx.now, seen_at=tx.now
@@ -94,19 +108,6 @@ def enable(tx: Tx, name_or_id: str) -> Account:
     return find(tx, account.id)
 
 
-def set_tier(tx: Tx, name_or_id: str, tier: str) -> Account:
-    """:raises NotFound: no such user, or no such tier"""
-    account = find(tx, name_or_id)
-    tier_named(tx, tier)
-    if account.tier != tier:
-        User.update(tier=tier, updated_at=tx.now).where(User.id == account.id).execute()
-        account = find(tx, account.id)
-        limit = f"{account.repo_limit} {'repository' if account.repo_limit == 1 else 'repositories'}"
-        notices.post(tx, account.id, notices.TOLD, f"Your tier is now {tier}: up to {limit}")
-        audit.record(tx, "tier.set", account.name, tier=tier)
-    return account
-
-
 def tier_named(_: Tx, name: str) -> tiers.Tier:
     """:raises NotFound: no such tier"""
     row = Tier.get_or_none(Tier.name == name)
@@ -123,14 +124,17 @@ def all_tiers(_: Tx) -> list[tiers.Tier]:
 
 
 def _account(tx: Tx, row: User) -> Account:
+    tier, source = tiers.effective({each.name: each for each in all_tiers(tx)}, row.admin_tier, row.paid_tier)
     count = Repository.select().where(Repository.user_id == row.id, Repository.removed_at.is_null()).count()
     return Account(
         id=row.id,
         name=row.name,
         email=row.email,
-        tier=row.tier,
-        repo_limit=tiers.repo_limit(tier_named(tx, row.tier), row.repo_limit),
+        tier=tier.name,
+        tier_source=source,
+        repo_limit=tiers.repo_limit(tier, row.repo_limit),
         repo_count=count,
+        over_limit_since=row.over_since if row.within_since is None else None,
         disabled=row.disabled_at is not None,
         created_at=row.created_at,
         updated_at=row.updated_at,

@@ -75,6 +75,8 @@ def attach(tx: Tx, user_id: str, *, device: str, cursor: Cursor | None) -> Start
     """
     log = events.log(tx)
     keeper = Keeper(user_id, "device", device) if device else None
+    if keeper is not None:
+        _check_name(device)
     row = None if keeper is None else _row(keeper)
     if cursor is None and row is None:
         start = Start(log.epoch, log.head, log.floor, log.head, "new", None, keeper)
@@ -126,6 +128,8 @@ def acknowledge(tx: Tx, user_id: str, cursor: str, device: str = "") -> Cursor:
         )
     if given.seq > state.head:
         raise InvalidCursor(f"The cursor is beyond the log's head, {state.head}.")
+    if device:
+        _check_name(device)
     keeper = Keeper(user_id, "device", device) if device else Keeper(user_id, "shared", "")
     _keep(tx, keeper, given.seq)
     acknowledge_many(tx, [Ack(keeper, given.seq)])
@@ -149,6 +153,11 @@ def _gap(tx: Tx, user_id: str, log: Log, cursor: Cursor, found: Place) -> Gap | 
     return Gap(found.reason, str(cursor), log.floor, missed)
 
 
+def _check_name(device: str) -> None:
+    if len(device) > MAX_NAME or not device.isprintable():
+        raise Invalid(f"A device's name is at most {MAX_NAME} printable characters.")
+
+
 def _row(keeper: Keeper) -> Device | None:
     found: Device | None = Device.get_or_none(
         Device.user_id == keeper.user_id, Device.kind == keeper.kind, Device.name == keeper.name
@@ -162,8 +171,6 @@ def _kept(row: Device | None) -> int:
 
 def _keep(tx: Tx, keeper: Keeper, seq: int) -> None:
     """Make the row if it is new, at `seq`; else only note that it was seen."""
-    if keeper.kind == "device" and (len(keeper.name) > MAX_NAME or not keeper.name.isprintable()):
-        raise Invalid(f"A device's name is at most {MAX_NAME} printable characters.")
     mine = (Device.user_id == keeper.user_id) & (Device.kind == keeper.kind)
     if Device.update(seen_at=tx.now).where(mine, Device.name == keeper.name).execute():
         return

@@ -87,7 +87,7 @@ def accept_many(tx: Tx, incoming: list[Incoming]) -> list[Accepted | CotexError]
     repos = {
         row.id: row
         for row in Repository.select(
-            Repository.id, Repository.name, Repository.paused, Repository.wants
+            Repository.id, Repository.name, Repository.paused_at, Repository.limited_at, Repository.wants
         ).where(Repository.id.in_(repo_ids), Repository.removed_at.is_null())
     }
     known = {
@@ -105,7 +105,7 @@ def accept_many(tx: Tx, incoming: list[Incoming]) -> list[Accepted | CotexError]
             results.append(BadSignature())
         elif key in known:
             results.append(known[key])
-        elif repos[each.repo_id].paused:
+        elif repos[each.repo_id].paused_at or repos[each.repo_id].limited_at:
             results.append(_paused(repos[each.repo_id].name))
         else:
             seq += 1

@@ -165,7 +165,7 @@ def details(_: Tx, id_or_delivery: str) -> Detailed:
     row = (
         Event.select(Event, Repository.name)
         .join(Repository, on=(Repository.id == Event.repo_id), attr="repo")
-        .where(wanted)
+        .where(wanted, Repository.removed_at.is_null(), ~Event.filtered)
         .order_by(Event.seq.desc())
         .first()
     )

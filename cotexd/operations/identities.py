@@ -9,7 +9,6 @@ import uuid
 
 import msgspec
 
-from cotexd.domain import tier as tiers
 from cotexd.domain import tokens
 from cotexd.domain.scope import Scopes
 from cotexd.domain.tokens import Claims
@@ -78,7 +77,7 @@ def provision(tx: Tx, claims: Claims, policy: Provisioning) -> Caller:
         _check_policy(claims, policy)
         user_id = _free_id(claims.subject)
         account = accounts.insert(
-            tx, user_id, _free_name(user_id), claims.email if claims.email_verified else "", tiers.DEFAULT
+            tx, user_id, _free_name(user_id), claims.email if claims.email_verified else ""
         )
         Identity.insert(
             issuer=claims.iss,

@@ -12,7 +12,7 @@ import peewee
 from cotexd.domain import filter as filters
 from cotexd.domain.filter import Filter
 from cotexd.errors import Conflict, Invalid, NotFound, OverLimit
-from cotexd.operations import accounts, audit, notices
+from cotexd.operations import accounts, audit, notices, tiers
 from cotexd.store import Tx
 from cotexd.store.models import LogState, Membership, Repository, User
 
@@ -21,8 +21,6 @@ OVERLAP = timedelta(hours=24)
 MAX_OVERLAP = timedelta(days=30)
 MAX_SECRET = 255
 """characters"""
-BY_OWNER = "owner"
-"""a reason for a pause; the other is a limit, see operations.tiers"""
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98})/[A-Za-z0-9._-]{1,100}", re.ASCII)
 
@@ -166,6 +164,7 @@ def remove(tx: Tx, user_id: str, repo_id: str) -> Tracked:
     ).where(Repository.id == repo_id).execute()
     notices.post(tx, user_id, notices.TOLD, f"Repository {tracked.repo_name} was removed")
     audit.record(tx, "repo.remove", tracked.repo_name, repo_id=repo_id)
+    tiers.settle(tx, user_id)
     return tracked
 
 
@@ -175,8 +174,8 @@ def pause(tx: Tx, user_id: str, repo_id: str) -> Tracked:
     :raises NotFound: there is none that this user owns
     """
     tracked = owned(tx, user_id, repo_id)
-    if tracked.status == "active":
-        Repository.update(paused=BY_OWNER, updated_at=tx.now).where(Repository.id == repo_id).execute()
+    if _there(repo_id).paused_at is None:
+        Repository.update(paused_at=tx.now, updated_at=tx.now).where(Repository.id == repo_id).execute()
         told = f"Repository {tracked.repo_name} is paused: GitHub keeps its deliveries for 3 days"
         notices.post(tx, user_id, notices.TOLD, told)
         audit.record(tx, "repo.pause", tracked.repo_name, repo_id=repo_id)
@@ -190,16 +189,16 @@ def resume(tx: Tx, user_id: str, repo_id: str) -> Tracked:
     :raises OverLimit: it is paused because the owner has more than their tier allows
     """
     tracked = owned(tx, user_id, repo_id)
-    reason = Repository.get_by_id(repo_id).paused
-    if reason is not None and reason != BY_OWNER:
+    row = _there(repo_id)
+    if row.paused_at is not None:
+        Repository.update(paused_at=None, updated_at=tx.now).where(Repository.id == repo_id).execute()
+        notices.post(tx, user_id, notices.TOLD, f"Repository {tracked.repo_name} is resumed")
+        audit.record(tx, "repo.resume", tracked.repo_name, repo_id=repo_id)
+    elif row.limited_at is not None:
         raise OverLimit(
             f"{tracked.repo_name} is paused because its owner tracks more repositories than their tier allows.",
             hint="Remove another one, or raise the tier: it is resumed by itself.",
         )
-    if reason is not None:
-        Repository.update(paused=None, updated_at=tx.now).where(Repository.id == repo_id).execute()
-        notices.post(tx, user_id, notices.TOLD, f"Repository {tracked.repo_name} is resumed")
-        audit.record(tx, "repo.resume", tracked.repo_name, repo_id=repo_id)
     return owned(tx, user_id, repo_id)
 
 
@@ -219,12 +218,13 @@ def set_filter(tx: Tx, user_id: str, repo_id: str, wanted: Filter) -> Tracked:
 def rotate_secret(tx: Tx, repo_id: str, *, secret: str = "", overlap: timedelta = OVERLAP) -> Tracked:
     """Give a repository a new secret; the old one stays good for `overlap`. The answer holds the new one.
 
+    :raises NotFound: there is no such repository
     :raises Invalid: the overlap is negative or over MAX_OVERLAP, or the secret cannot be one
     """
     if not timedelta(0) <= overlap <= MAX_OVERLAP:
         raise Invalid(f"An overlap is between 0 and {MAX_OVERLAP.days} days.")
     secret = _given_or_new(secret)
-    row = Repository.get_by_id(repo_id)
+    row = _there(repo_id)
     Repository.update(
         secret=tx.vault.seal(secret.encode(), _purpose(repo_id)),
         old_secret=row.secret if overlap else None,
@@ -236,14 +236,20 @@ def rotate_secret(tx: Tx, repo_id: str, *, secret: str = "", overlap: timedelta 
 
 
 def secret_of(tx: Tx, repo_id: str) -> str:
-    """The secret itself, to sign with. It is never shown."""
-    row = Repository.get_by_id(repo_id)
+    """The secret itself, to sign with. It is never shown.
+
+    :raises NotFound: there is no such repository
+    """
+    row = _there(repo_id)
     return tx.vault.open(bytes(row.secret), _purpose(repo_id)).decode()
 
 
 def secret_state(tx: Tx, repo_id: str) -> dict[str, object]:
-    """What can be said of a secret without showing it."""
-    row = Repository.get_by_id(repo_id)
+    """What can be said of a secret without showing it.
+
+    :raises NotFound: there is no such repository
+    """
+    row = _there(repo_id)
     old = row.old_secret_until is not None and row.old_secret_until > tx.now
     return {"old_secret_good_until": row.old_secret_until if old else None}
 
@@ -257,7 +263,7 @@ def hook_of(tx: Tx, repo_id: str) -> Hook | None:
     if row.old_secret is not None and row.old_secret_until > tx.now:
         sealed.append(row.old_secret)
     opened = tuple(tx.vault.open(bytes(each), _purpose(repo_id)).decode() for each in sealed)
-    return Hook(row.name, opened, paused=row.paused is not None)
+    return Hook(row.name, opened, paused=row.paused_at is not None or row.limited_at is not None)
 
 
 def pinged(tx: Tx, repo_id: str) -> None:
@@ -281,13 +287,21 @@ def _tracked(row: Membership) -> Tracked:
         repo_name=repo.name,
         webhook_secret="",
         webhook_url=webhook_path(repo.id),
-        status="paused" if repo.paused else "active",
+        status="paused" if repo.paused_at or repo.limited_at else "active",
         role=row.role,
         filter=filters.decode(repo.wants),
         last_event_at=repo.last_event_at,
         created_at=repo.created_at,
         updated_at=repo.updated_at,
     )
+
+
+def _there(repo_id: str) -> Repository:
+    row = Repository.get_or_none(Repository.id == repo_id, Repository.removed_at.is_null())
+    if row is None:
+        raise _not_found(repo_id)
+    found: Repository = row
+    return found
 
 
 def _given_or_new(secret: str) -> str:

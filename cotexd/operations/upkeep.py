@@ -48,19 +48,18 @@ def purge(tx: Tx, retention: timedelta) -> int:
 
 
 def purge_removed(tx: Tx) -> int:
-    """Delete a batch of the events of a removed repository: nobody may see them, and no delivery comes for them."""
-    repo = Repository.get_or_none(Repository.removed_at.is_null(False), Repository.purged_at.is_null())
-    if repo is None:
-        return 0
-    seqs = [
-        row.seq
-        for row in Event.select(Event.seq).where(Event.repo_id == repo.id).order_by(Event.seq).limit(BATCH)
-    ]
-    if seqs:
-        Event.delete().where(Event.seq.in_(seqs)).execute()
-    if len(seqs) < BATCH:
-        Repository.update(purged_at=tx.now).where(Repository.id == repo.id).execute()
-    return len(seqs) + 1
+    """Delete a batch of the events of removed repositories: nobody may see them, and no delivery comes for them."""
+    waiting = Repository.select(Repository.id).where(
+        Repository.removed_at.is_null(False), Repository.purged_at.is_null()
+    )
+    for repo in list(waiting.limit(BATCH)):
+        mine = Event.select(Event.seq).where(Event.repo_id == repo.id).order_by(Event.seq).limit(BATCH)
+        seqs = [row.seq for row in mine]
+        if len(seqs) < BATCH:
+            Repository.update(purged_at=tx.now).where(Repository.id == repo.id).execute()
+        if seqs:
+            return int(Event.delete().where(Event.seq.in_(seqs)).execute())
+    return 0
 
 
 def forget_stubs(tx: Tx) -> int:

@@ -123,6 +123,18 @@ class Store:
         with dialects.unavailable(), bound(self._foreground):
             return self._in_write(lambda tx: operation(tx, *args, **kwargs))
 
+    def rehearse(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run an operation, and take all of it back: what it returns is what it would do.
+
+        :raises Unavailable: the database cannot be written right now
+        """
+        with dialects.unavailable(), bound(self._foreground):
+            self.dialect.begin_write(self._foreground)
+            try:
+                return operation(self._begin(self._foreground), *args, **kwargs)
+            finally:
+                self.dialect.rollback(self._foreground)
+
     def look(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation that only reads, on this thread; all its reads see one moment."""
         return self._read_in(self._background, lambda tx: operation(tx, *args, **kwargs))
@@ -274,13 +286,13 @@ class Store:
 
 
 def _make_private(files: StoreFiles) -> None:
-    """Make the data folder, for its owner only; one that is new to us is closed, one that was opened is refused."""
+    """Make the data folder, for its owner only; an empty one is closed, one that others can look into is refused."""
     folder = files.folder
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
         if stat.S_IMODE(status.st_mode) & 0o077 and status.st_uid == os.geteuid():
-            if not files.key.exists() and not files.database.exists():
+            if not any(folder.iterdir()):
                 folder.chmod(0o700)
                 return
             raise Failed(

@@ -6,6 +6,7 @@ read transaction that sees one moment, a sign that another process wrote, and a 
 
 import select
 import sqlite3
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -125,6 +126,15 @@ class Sqlite(Dialect):
         )
 
     def begin_write(self, database: peewee.Database) -> None:
+        # The first to open a new file turns it to WAL, and SQLite does not wait for that as it does for other locks.
+        deadline = time.monotonic() + BUSY_TIMEOUT
+        while database.is_closed():
+            try:
+                database.connect()
+            except peewee.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                self._sleep(0.01)
         database.execute_sql("BEGIN IMMEDIATE")
 
     def begin_read(self, database: peewee.Database) -> None:
@@ -141,8 +151,13 @@ class Sqlite(Dialect):
 
     @contextmanager
     def migrating(self, database: peewee.Database) -> Iterator[None]:
-        with database.atomic("IMMEDIATE"):
+        self.begin_write(database)
+        try:
             yield
+            database.commit()
+        except BaseException:
+            self.rollback(database)
+            raise
 
     def identity(self, database: peewee.Database) -> str:  # noqa: ARG002  # a file has none
         return ""
@@ -266,7 +281,10 @@ def of(url: str, sleep: Callable[[float], object]) -> Dialect:
     :param sleep: waits so many seconds, or until the store closes
     :raises Invalid: another scheme, or no path
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme in {"postgresql", "postgres"}:
         return Postgres("postgresql" + url[len(parts.scheme) :])
     if parts.scheme == "sqlite" and parts.path.strip("/") and not parts.netloc:
@@ -279,7 +297,12 @@ def of(url: str, sleep: Callable[[float], object]) -> Dialect:
 
 def redacted(url: str) -> str:
     """The URL without its password, wherever it stands in it, to be shown to people."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "***"
+    if not parts.scheme or not url.startswith(f"{parts.scheme}:"):
+        return "***"  # no URL: whatever it is, a password may be anywhere in it
     host = parts.netloc.rpartition("@")[2]
     user = parts.username or ""
     netloc = f"{user}:***@{host}" if parts.password else parts.netloc
@@ -294,10 +317,13 @@ def unavailable() -> Iterator[None]:
     """Turn what the database can't do right now into Unavailable, and a broken file into Failed.
 
     :raises Unavailable: locked for too long, full, read-only, away, or restarting
+    :raises Invalid: a text with a character that it cannot hold: NUL, or half a surrogate pair
     :raises Failed: the file is not a database
     """
     try:
         yield
+    except (UnicodeEncodeError, peewee.DataError, psycopg.DataError) as error:
+        raise Invalid("That holds a character which cannot be stored.") from error
     except (peewee.OperationalError, peewee.InterfaceError, peewee.InternalError) as error:
         raise Unavailable(
             f"The database cannot be used right now: {_first_line(error)}.",

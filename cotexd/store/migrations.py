@@ -43,7 +43,7 @@ CREATE TABLE repository (
   secret {blob} NOT NULL,
   old_secret {blob},
   old_secret_until BIGINT,
-  paused TEXT,
+  paused_at BIGINT,
   pinged_at BIGINT,
   last_event_at BIGINT,
   created_at BIGINT NOT NULL,
@@ -173,7 +173,36 @@ CREATE INDEX audit_entry_at ON audit_entry (at);
 CREATE TABLE log_level (field TEXT NOT NULL, value TEXT NOT NULL, level TEXT NOT NULL, PRIMARY KEY (field, value));
 """
 
-STEPS: tuple[str, ...] = (_FIRST, _IDENTITY)
+_BILLING = """
+ALTER TABLE "user" ADD COLUMN admin_tier TEXT REFERENCES tier (name);
+ALTER TABLE "user" ADD COLUMN paid_tier TEXT REFERENCES tier (name);
+ALTER TABLE "user" ADD COLUMN paid_until BIGINT;
+ALTER TABLE "user" ADD COLUMN over_since BIGINT;
+ALTER TABLE "user" ADD COLUMN within_since BIGINT;
+UPDATE "user" SET admin_tier = tier WHERE tier <> 'free';
+ALTER TABLE repository ADD COLUMN limited_at BIGINT;
+CREATE TABLE tier_price (
+  id TEXT PRIMARY KEY,
+  tier TEXT NOT NULL REFERENCES tier (name),
+  "interval" TEXT NOT NULL CHECK ("interval" IN ('month', 'year')),
+  current {bool} NOT NULL,
+  created_at BIGINT NOT NULL
+);
+CREATE TABLE customer (
+  user_id TEXT PRIMARY KEY REFERENCES "user" (id),
+  stripe_id TEXT NOT NULL UNIQUE,
+  status TEXT,
+  had_trial {bool} NOT NULL DEFAULT {false},
+  generation BIGINT NOT NULL DEFAULT 0,
+  written BIGINT NOT NULL DEFAULT 0,
+  synced_at BIGINT,
+  created_at BIGINT NOT NULL
+);
+CREATE TABLE stripe_event (id TEXT PRIMARY KEY, type TEXT NOT NULL, received_at BIGINT NOT NULL);
+CREATE INDEX stripe_event_received ON stripe_event (received_at);
+"""
+
+STEPS: tuple[str, ...] = (_FIRST, _IDENTITY, _BILLING)
 SCHEMA = len(STEPS)
 
 

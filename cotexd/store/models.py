@@ -105,12 +105,56 @@ class User(_Table):
     name = peewee.TextField()
     email = peewee.TextField()
     tier = peewee.TextField()
+    """the one that holds; see domain.tier.effective"""
+    admin_tier = peewee.TextField(null=True)
+    """set by the administrator: a floor"""
+    paid_tier = peewee.TextField(null=True)
+    """what the user's subscription entitles to, until paid_until (null: no end is known)"""
+    paid_until = TimeField(null=True)
     repo_limit = peewee.IntegerField(null=True)
+    over_since = TimeField(null=True)
+    """when the grace of a user over their limit began"""
+    within_since = TimeField(null=True)
+    """set when they came within it again; null while over"""
     disabled_at = TimeField(null=True)
     created_at = TimeField()
     updated_at = TimeField()
     removed_at = TimeField(null=True)
     """set when it was removed; its name and address are free again"""
+
+
+class TierPrice(_Table):
+    """A price at Stripe that entitles to a tier. Earlier ones stay, so that a new price drops nobody."""
+
+    id = peewee.TextField(primary_key=True)
+    tier = peewee.TextField()
+    interval = peewee.TextField()
+    current = peewee.BooleanField()
+    created_at = TimeField()
+
+
+class Customer(_Table):
+    """A user as a customer of Stripe's, found by the id that Stripe gave, and by nothing else."""
+
+    user_id = peewee.TextField(primary_key=True)
+    stripe_id = peewee.TextField()
+    status = peewee.TextField(null=True)
+    """of the best subscription, for people; null is none"""
+    had_trial = peewee.BooleanField(default=False)
+    generation = peewee.BigIntegerField(default=0)
+    """of the youngest look at Stripe"""
+    written = peewee.BigIntegerField(default=0)
+    """of the look whose answer stands here"""
+    synced_at = TimeField(null=True)
+    created_at = TimeField()
+
+
+class StripeEvent(_Table):
+    """An event of Stripe's whose effect is in the database."""
+
+    id = peewee.TextField(primary_key=True)
+    type = peewee.TextField()
+    received_at = TimeField()
 
 
 class Identity(_Table):
@@ -205,8 +249,10 @@ class Repository(_Table):
     old_secret = peewee.BlobField(null=True)
     old_secret_until = TimeField(null=True)
     """set by a rotation: until then the old secret is good too"""
-    paused = peewee.TextField(null=True)
-    """why it is paused (owner, limit); null while it is active"""
+    paused_at = TimeField(null=True)
+    """set by its owner, who resumes it"""
+    limited_at = TimeField(null=True)
+    """set where the owner has more than their tier allows; lifted by itself when that is over"""
     wants = peewee.TextField(null=True)
     """which deliveries become events, see domain.filter; null is all"""
     pinged_at = TimeField(null=True)
@@ -302,7 +348,10 @@ ALL: tuple[type[_Table], ...] = (
     LogState,
     Lineage,
     Tier,
+    TierPrice,
     User,
+    Customer,
+    StripeEvent,
     Identity,
     Password,
     Session,

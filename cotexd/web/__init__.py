@@ -14,7 +14,7 @@ from sanic.exceptions import SanicException
 
 from cotexd import metrics
 from cotexd.errors import CotexError, Kind, TooManyRequests
-from cotexd.web import edge, events, github, health, identity, me, repos, socket
+from cotexd.web import edge, events, github, health, identity, me, repos, socket, stripe
 from cotexd.web.context import App, Context, WebRequest, answer
 
 __all__ = ["App", "Context", "build"]
@@ -64,7 +64,7 @@ def build(context: Context, *, alone: bool) -> App:
     app: App = Sanic(f"cotexd-{uuid.uuid4().hex[:8]}", config=config, ctx=context, configure_logging=False)
     edge.mount(app)
     app.error_handler.add(Exception, _refuse)
-    for part in (events, health, identity, me, repos, socket):
+    for part in (events, health, identity, me, repos, socket, stripe):
         part.mount(app)
     github.mount(app, _refuse)
     return app

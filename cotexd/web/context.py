@@ -10,10 +10,12 @@ import msgspec
 import structlog
 from sanic import HTTPResponse, Sanic
 from sanic.config import Config
+from sanic.http import Http
 from sanic.request import Request
 
 from cotexd.domain.address import Network
-from cotexd.errors import Invalid
+from cotexd.errors import Invalid, TooLarge
+from cotexd.flows.billing import Account, Terms
 from cotexd.live.hub import Hub
 from cotexd.store import Store
 from cotexd.web.limits import Limits, Standing
@@ -32,6 +34,8 @@ class Context:
     limits: Limits
     retention: timedelta
     accept_sha1: bool
+    stripe: Account
+    terms: Terms
     allowed_origins: Sequence[str] = ()
     trusted_proxies: Sequence[Network] = ()
     metrics_networks: Sequence[Network] = ()
@@ -63,6 +67,27 @@ def body_of(request: WebRequest, kind: type[T]) -> T:
         return msgspec.json.decode(request.body, type=kind)
     except (ValueError, RecursionError) as error:
         raise Invalid(f"The body is not what this route takes: {error}.") from None
+
+
+async def read_bounded(request: WebRequest, most: int, why: str) -> bytes:
+    """The whole body of a streamed route, bounded while it comes in.
+
+    :param most: bytes
+    :raises TooLarge: it is longer; the rest is not read
+    """
+    parts: list[bytes] = []
+    size = 0
+    while (part := await next_part(request)) is not None:
+        size += len(part)
+        if size > most:
+            raise TooLarge(f"The body is over {most // 2**20} MB: {why}.")
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def next_part(request: WebRequest) -> bytes | None:
+    stream = request.stream
+    return await stream.read() if isinstance(stream, Http) else None
 
 
 def parameter(request: WebRequest, name: str) -> str | None:

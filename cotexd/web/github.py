@@ -12,12 +12,12 @@ from cotexd import metrics
 from cotexd.domain import event, github
 from cotexd.domain.event import Summary
 from cotexd.domain.github import Headers
-from cotexd.errors import BadSignature, CotexError, Invalid, TooLarge
+from cotexd.errors import BadSignature, CotexError, Invalid
 from cotexd.operations import events, repositories
 from cotexd.operations.events import Accepted, Incoming
 from cotexd.operations.repositories import Hook
 from cotexd.store import Store, utc_now
-from cotexd.web.context import App, WebRequest, answer, bind
+from cotexd.web.context import App, WebRequest, answer, bind, next_part, read_bounded
 from cotexd.web.limits import MAX_BAD_SIGNATURES
 
 HOOK_KEPT = 0.5
@@ -51,7 +51,7 @@ def mount(app: App, refusal: Callable[[WebRequest, Exception], HTTPResponse]) ->
         try:
             headers = github.read_headers(given)
             async with asyncio.timeout(BODY_WITHIN):
-                body = await _read(request)
+                body = await read_bounded(request, github.MAX_BODY, "GitHub sends no more")
         except (CotexError, TimeoutError) as error:
             told = SlowSender() if isinstance(error, TimeoutError) else error
             await _refuse_unread(request, refusal(request, told))
@@ -148,23 +148,6 @@ def _count(accepted: Accepted, received: int, stored: int, seconds: float) -> No
         metrics.PAYLOAD_STORED.inc(stored)
 
 
-async def _read(request: WebRequest) -> bytes:
-    """The whole body, bounded while it streams in."""
-    parts: list[bytes] = []
-    size = 0
-    while (part := await _next(request)) is not None:
-        size += len(part)
-        if size > github.MAX_BODY:
-            raise TooLarge(f"The body is over {github.MAX_BODY // 2**20} MB, the most that GitHub sends.")
-        parts.append(part)
-    return b"".join(parts)
-
-
-async def _next(request: WebRequest) -> bytes | None:
-    stream = request.stream
-    return await stream.read() if isinstance(stream, Http) else None
-
-
 async def _refuse_unread(request: WebRequest, refusal: HTTPResponse) -> None:
     """Answer at once, then read on for a little: closing on a sender that still writes would take the answer away."""
     if isinstance(request.stream, Http) and request.stream.request_body:
@@ -174,7 +157,7 @@ async def _refuse_unread(request: WebRequest, refusal: HTTPResponse) -> None:
         await response.send(end_stream=True)
     try:
         async with asyncio.timeout(LINGER):
-            while await _next(request) is not None:
+            while await next_part(request) is not None:
                 pass
     except TimeoutError:
         pass
