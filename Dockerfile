@@ -17,7 +17,6 @@ ENV PATH=/opt/cotexd/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     COTEX_DATA_DIR=/var/lib/cotex \
     COTEX_HOST=0.0.0.0 \
-    COTEX_PORT=8080 \
     COTEX_LOG_FORMAT=json
 USER cotex
 # The only place that it writes to: the rest may be mounted read-only.
@@ -25,5 +24,5 @@ VOLUME /var/lib/cotex
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
-  CMD wget -q -O /dev/null "http://127.0.0.1:${COTEX_PORT}/readyz" || exit 1
+  CMD wget -q -O /dev/null "http://127.0.0.1:${COTEX_PORT:-${PORT:-8080}}/readyz" || exit 1
 ENTRYPOINT ["cotexd"]
