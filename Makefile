@@ -23,7 +23,7 @@ check: $(VENV)/tests
 	$(MAKE) test
 
 bench: $(VENV)/tests
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(ARGS)
 
 lock: $(VENV)/tests
 	$(PIP) uv

@@ -19,7 +19,7 @@ import platformdirs
 from cotexd import options
 from cotexd.domain import duration, origin
 from cotexd.domain.address import Network
-from cotexd.domain.tokens import ASYMMETRIC, ISSUER, SESSION_AUDIENCE, Issuer
+from cotexd.domain.tokens import ASYMMETRIC, ISSUER, MIN_SECRET, SESSION_AUDIENCE, Issuer
 from cotexd.errors import Invalid
 
 FILE_NAME = "cotex.toml"
@@ -250,6 +250,10 @@ def _contradictions(settings: Settings) -> list[str]:
         problems.append(
             "supabase.jwt_secret needs supabase.url, or supabase.issuer, to know whose tokens it checks"
         )
+    if settings.supabase_issuer and not settings.supabase_url and not settings.supabase_jwt_secret:
+        problems.append("supabase.issuer needs supabase.url or supabase.jwt_secret, to check its tokens with")
+    if 0 < len(settings.supabase_jwt_secret.encode()) < MIN_SECRET:
+        problems.append(f"supabase.jwt_secret is shorter than the {MIN_SECRET} bytes that HS256 demands")
     named = [each.iss for each in trusted_issuers(settings)]
     own = {own_issuer(settings), ISSUER}
     problems += [
@@ -339,8 +343,8 @@ def _from_environment(
 ) -> Iterator[tuple[Field[Any], object, str]]:
     known = {variable_of(option): option for option in declared()}
     for option in declared():
-        # First, so that our own variable goes before.
-        if variables.get(option.metadata["also"]):
+        ours = variable_of(option)
+        if variables.get(option.metadata["also"]) and not {ours, f"{ours}_FILE"} & variables.keys():
             yield option, variables[option.metadata["also"]], option.metadata["also"]
     for name, value in sorted(variables.items()):
         plain = name.removesuffix("_FILE")

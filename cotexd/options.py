@@ -12,7 +12,7 @@ import msgspec
 
 from cotexd.domain import duration
 from cotexd.domain.address import Network
-from cotexd.domain.tokens import Issuer
+from cotexd.domain.tokens import MIN_SECRET, Issuer
 from cotexd.errors import Invalid
 
 Parse = Callable[[object], object]
@@ -47,7 +47,7 @@ def host(value: object) -> str:
 
 def port(value: object) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value[:9])
+        value = int(value[-9:]) if not value[:-9].strip("0") else -1
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 65535:
         raise Invalid("must be a number from 0 to 65535")
     return value
@@ -100,13 +100,16 @@ def url(value: object) -> str:
 def path(value: object) -> Path:
     if not text(value).strip():
         raise Invalid("must be a path")
-    return Path(text(value)).expanduser().absolute()
+    try:
+        return Path(text(value)).expanduser().absolute()
+    except RuntimeError:
+        raise Invalid("begins with ~ and the name of nobody on this machine") from None
 
 
 def count(least: int, most: int) -> Parse:
     def parse(value: object) -> int:
         if isinstance(value, str) and value.isascii() and value.isdigit():
-            value = int(value[:12])
+            value = int(value[-12:]) if not value[:-12].strip("0") else -1
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise Invalid(f"must be a number from {least} to {most}")
         return value
@@ -158,6 +161,10 @@ class _IssuerTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def checked(self) -> Issuer:
         if not self.issuer or not self.audience:
             raise Invalid("need an issuer and an audience each")
+        if not self.algorithms:
+            raise Invalid(f"({self.issuer}) need an algorithm at least")
+        if self.secret and len(self.secret.encode()) < MIN_SECRET:
+            raise Invalid(f"({self.issuer}) need a secret of {MIN_SECRET} bytes or more for HS256")
         if ("HS256" in self.algorithms) != bool(self.secret):
             raise Invalid(f"({self.issuer}) need a secret for HS256, and only for that")
         if set(self.algorithms) - {"HS256"} and not url(self.jwks_url):

@@ -8,10 +8,14 @@ MAX_DEPTH = 6
 MAX_TEXT = 8000
 """characters of one value"""
 
+MARGIN = 1000
+"""characters beyond MAX_TEXT that are looked at, so that no secret is cut in two before it is seen"""
+
 _NAMES = re.compile(
     r"(?i)(^|[_.-])(token|secret|signature|password|passwd|authorization|cookie|apikey|api_key|payload|body|jwt"
-    r"|refresh_token|access_token|webhook_secret|private|sealed|credentials?)s?$"
+    r"|private|sealed|credential)s?([_-]?256|[_-]key)?$"
 )
+_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 # Each alternative begins with something fixed, so that a long line is passed over quickly.
 _LOOKS = re.compile(
     r"eyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?"  # a JWT
@@ -21,7 +25,8 @@ _LOOKS = re.compile(
     r"|\$argon2\S+"
     r"|(?i:(?<=bearer ))[\w.~+/=-]+"
     r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"  # user:password in a URL
-    r"|(?i:(?<=password=)|(?<=token=)|(?<=secret=)|(?<=apikey=))[^\s&;,'\"]+"
+    r"|(?i:(?:password|passwd|token|secret|api_?key|authorization)[\"']?\s{0,3}[=:]\s{0,3}(?!\s))"
+    r"(?:\"[^\"]*\"?|'[^']*'?|[^\s&;,'\"]+)"
     r"|\b[0-9a-f]{64}\b"  # a webhook secret of our making
 )
 
@@ -36,7 +41,8 @@ def redact(value: object, depth: int = 0) -> object:
         return "…"
     if isinstance(value, Mapping):
         return {
-            key: HIDDEN if is_secret(str(key)) else redact(each, depth + 1) for key, each in value.items()
+            redact_text(str(key)): HIDDEN if is_secret(str(key)) else redact(each, depth + 1)
+            for key, each in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset):
         return [redact(each, depth + 1) for each in value]
@@ -46,9 +52,12 @@ def redact(value: object, depth: int = 0) -> object:
 
 
 def redact_text(text: str) -> str:
-    shortened = text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"
-    return _LOOKS.sub(HIDDEN, shortened)
+    if len(text) <= MAX_TEXT:
+        return _LOOKS.sub(HIDDEN, text)
+    seen = _LOOKS.sub(HIDDEN, text[: MAX_TEXT + MARGIN])
+    whole = seen if len(text) <= MAX_TEXT + MARGIN else seen[:-MARGIN]
+    return whole[:MAX_TEXT] + "…"
 
 
 def is_secret(name: str) -> bool:
-    return _NAMES.search(name) is not None
+    return _NAMES.search(_CAPITAL.sub("_", name)) is not None

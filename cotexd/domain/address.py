@@ -6,31 +6,49 @@ names: from our peer backwards, the first address that is no such proxy is the c
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 MAX_HOPS = 20
-_FOR = re.compile(r'\bfor=(?:"([^"]*)"|([^;,\s]*))', re.IGNORECASE)
+# The last element of a Forwarded header, and a parameter of it (RFC 7239, section 4).
+_ELEMENT = re.compile(r'(?:^|,)((?:[^",]|"[^"]*")*)$')
+_PARAMETER = re.compile(r'\s*([^=;"\s]+)\s*=\s*(?:"([^"]*)"|([^;"\s]*))\s*(?:;|$)')
 
 
 def client(peer: str, forwarded: str, x_forwarded_for: str, trusted: Sequence[Network]) -> str:
     """The client's address.
 
     :param peer: the address at the other end of the connection; "" where there is none (a Unix socket)
-    :param forwarded: the Forwarded header, which goes before X-Forwarded-For
+    :param forwarded: counts only where there is no X-Forwarded-For: a proxy that writes that one hands the client's
+      own Forwarded on as it came
     """
     found = peer
-    hops = _FOR.findall(forwarded) if forwarded else [(hop, "") for hop in x_forwarded_for.split(",")]
-    for quoted, plain in reversed(hops[-MAX_HOPS:]):
+    hops = (
+        _hops(forwarded) if not x_forwarded_for.strip() else reversed(x_forwarded_for.split(",")[-MAX_HOPS:])
+    )
+    for hop in hops:
         if not is_in(found, trusted):
             break
-        hop = parse((quoted or plain).strip())
-        if hop is None:
+        address = parse(hop.strip())
+        if address is None:
             break  # "unknown", or nonsense: nothing before it can be believed
-        found = str(hop)
+        found = str(address)
     return found
+
+
+def _hops(forwarded: str) -> Iterator[str]:
+    """The `for` of each element, the last one first."""
+    for _ in range(MAX_HOPS):
+        element = _ELEMENT.search(forwarded)
+        if element is None:
+            return
+        named = {name.lower(): quoted or plain for name, quoted, plain in _PARAMETER.findall(element[1])}
+        yield named.get("for", "")
+        forwarded = forwarded[: element.start()]
+        if not forwarded:
+            return
 
 
 def is_in(address: str, networks: Sequence[Network]) -> bool:
@@ -48,7 +66,7 @@ def group(address: str) -> str:
     parsed = parse(address)
     if isinstance(parsed, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return address
+    return address if parsed is None else str(parsed)
 
 
 def parse(text: str) -> Address | None:

@@ -18,8 +18,16 @@ def parse(text: str) -> str:
     entry = text.strip().rstrip("/").lower()
     if entry == "*":
         return entry
-    parts = urlsplit(entry)
-    if not parts.scheme or not parts.netloc or parts.path or parts.query or "@" in parts.netloc:
+    try:
+        parts = urlsplit(entry)
+    except ValueError:
+        parts = urlsplit("")
+    if (
+        not parts.scheme
+        or not parts.netloc
+        or "@" in parts.netloc
+        or parts.path + parts.query + parts.fragment
+    ):
         raise Invalid(f'"{text}" is not an origin, as https://app.example.com')
     if "*" in parts.netloc and (not parts.netloc.startswith("*.") or "*" in parts.netloc[1:]):
         raise Invalid(f'"{text}": a * stands only for the subdomains, as https://*.example.com')

@@ -79,13 +79,13 @@ def entitlement(
 
     :param prices: the tier of each price that we sell or have sold; others entitle to nothing
     """
-    best: tuple[tuple[int, str], Entitlement] | None = None
+    found = [NOTHING]
     for each in subscriptions:
         until = each.period_start + grace if each.status == "past_due" else None
         if each.status not in {"active", "trialing", "past_due"} or (until is not None and until <= now):
             continue
-        for tier in (prices[price] for price in each.prices if price in prices):
-            found = (rank(tier), Entitlement(tier.name, until))
-            if best is None or found[0] > best[0] or (found[0] == best[0] and until is None):
-                best = found
-    return NOTHING if best is None else best[1]
+        found += [Entitlement(prices[price].name, until) for price in each.prices if price in prices]
+    ranks = {tier.name: rank(tier) for tier in prices.values()}
+    return max(
+        found, key=lambda each: (ranks.get(each.tier or "", (-1, "")), each.until is None, each.until or now)
+    )

@@ -29,6 +29,8 @@ MAX_LENGTH = 8 * 1024
 LEEWAY = timedelta(seconds=30)
 ASYMMETRIC = ("ES256", "RS256")
 _REQUIRED = ["exp", "sub", "iss", "aud"]
+MIN_SECRET = 32
+"""bytes of a secret for HS256 (RFC 7518, 3.2)"""
 _MIN_RSA_BITS = 2048
 _MAX_TEXT = 255
 """characters of a subject, a session, an e-mail address"""
@@ -147,7 +149,7 @@ def verify(token: str, head: Head, issuer: Issuer, keys: Keys) -> Claims:
             },
         )
         return _read(claims, issuer)
-    except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
+    except (jwt.PyJWTError, ValueError, TypeError, RecursionError, OverflowError) as error:
         raise _bad(error) from None
 
 
@@ -169,14 +171,14 @@ def read_jwks(document: Mapping[str, Any]) -> dict[str, jwt.PyJWK]:
     found: dict[str, jwt.PyJWK] = {}
     listed = document.get("keys")
     for entry in listed[:100] if isinstance(listed, list) else []:
-        if not isinstance(entry, dict) or entry.get("kty") not in {"EC", "RSA"}:
+        if not isinstance(entry, dict) or entry.get("kty") not in ("EC", "RSA"):  # it may be a list
             continue
         kid = entry.get("kid")
         if not isinstance(kid, str) or not kid or entry.get("use", "sig") != "sig" or "d" in entry:
             continue
         try:
             key = jwt.PyJWK(entry)
-        except (jwt.PyJWTError, ValueError, TypeError):
+        except (jwt.PyJWTError, ValueError, TypeError, NotImplementedError):
             continue
         size = getattr(key.key, "key_size", 0)
         if key.algorithm_name in ASYMMETRIC and not (entry["kty"] == "RSA" and size < _MIN_RSA_BITS):

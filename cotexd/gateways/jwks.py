@@ -55,6 +55,8 @@ class KeyRing:
             return self._keys
         if self._age() >= STALE:
             await self._first(algorithm)
+        elif kid not in self._keys.public and self._fetching is not None:
+            await self._fetch()
         elif kid not in self._keys.public and self._clock() >= self._next_forced:
             self._next_forced = self._clock() + FORCED
             await self._fetch()

@@ -23,7 +23,9 @@ class Entry(msgspec.Struct, frozen=True):
 
 def record(tx: Tx, action: str, target: str, **detail: object) -> None:
     """Note that the transaction's actor did `action` (`repo.share`) to `target`, which people can read."""
-    told = {name: str(value)[:MAX_DETAIL] for name, value in detail.items() if value not in {None, ""}}
+    told = {
+        name: str(value)[:MAX_DETAIL] for name, value in detail.items() if value is not None and value != ""
+    }
     AuditEntry.insert(
         at=tx.now,
         actor=tx.actor.name,

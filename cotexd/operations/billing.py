@@ -75,9 +75,12 @@ def link(tx: Tx, user_id: str, stripe_id: str, *, replaces: str = "") -> Known:
     """Keep which customer a user is, for good.
 
     :param replaces: the customer whom Stripe has deleted
+    :raises NotFound: there is no such user
     :raises Conflict: the user is another customer, or the customer another user
     """
+    account = accounts.find(tx, user_id)
     known = customer_of(tx, user_id)
+    had_trial = known is not None and known.had_trial
     if known is not None and known.stripe_id == replaces != "":
         Customer.delete().where(Customer.user_id == user_id).execute()
         known = None
@@ -87,9 +90,11 @@ def link(tx: Tx, user_id: str, stripe_id: str, *, replaces: str = "") -> Known:
     ):
         raise Conflict("This customer at Stripe belongs to another user.")
     if known is None:
-        Customer.insert(user_id=user_id, stripe_id=stripe_id, created_at=tx.now).execute()
-        audit.record(tx, "billing.link", accounts.find(tx, user_id).name, customer=stripe_id)
-    return Known(user_id, stripe_id, had_trial=False if known is None else known.had_trial)
+        Customer.insert(
+            user_id=user_id, stripe_id=stripe_id, had_trial=had_trial, created_at=tx.now
+        ).execute()
+        audit.record(tx, "billing.link", account.name, customer=stripe_id)
+    return Known(user_id, stripe_id, had_trial)
 
 
 def begin_look(_: Tx, user_id: str) -> Look:

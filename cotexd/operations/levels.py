@@ -25,7 +25,7 @@ def set_level(tx: Tx, level: str, field: str = "", value: str = "") -> Levels:
     """
     if level not in LEVELS:
         raise Invalid(f"There is no level {level}.", hint=f"There are {', '.join(LEVELS)}.")
-    if field and (field not in FIELDS or not value or len(value) > MAX_VALUE):
+    if bool(field) != bool(value) or (field and (field not in FIELDS or len(value) > MAX_VALUE)):
         raise Invalid(f"A level is set by one of {', '.join(FIELDS)}, and its value.")
     LogLevel.delete().where(LogLevel.field == field, LogLevel.value == value).execute()
     if LogLevel.select().count() >= MAX_RULES:

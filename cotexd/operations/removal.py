@@ -1,5 +1,6 @@
 """Removing a user, with all that is theirs."""
 
+from cotexd.domain.tier import DEFAULT
 from cotexd.operations import accounts, audit, notices, repositories, sessions, tokens
 from cotexd.operations.accounts import Account
 from cotexd.store import Tx
@@ -24,7 +25,14 @@ def remove_user(tx: Tx, name_or_id: str) -> Account:
         table.delete().where(table.user_id == account.id).execute()
     # The row stays, for what refers to it; a name with a colon is nobody's.
     User.update(
-        name=f"removed:{account.id}", email="", disabled_at=tx.now, removed_at=tx.now, updated_at=tx.now
+        name=f"removed:{account.id}",
+        email="",
+        tier=DEFAULT,
+        admin_tier=None,
+        paid_tier=None,
+        disabled_at=tx.now,
+        removed_at=tx.now,
+        updated_at=tx.now,
     ).where(User.id == account.id).execute()
     notices.post(tx, account.id, notices.DISABLED, "")
     audit.record(tx, "user.remove", account.name)

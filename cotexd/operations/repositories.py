@@ -192,7 +192,8 @@ def resume(tx: Tx, user_id: str, repo_id: str) -> Tracked:
     row = _there(repo_id)
     if row.paused_at is not None:
         Repository.update(paused_at=None, updated_at=tx.now).where(Repository.id == repo_id).execute()
-        notices.post(tx, user_id, notices.TOLD, f"Repository {tracked.repo_name} is resumed")
+        if row.limited_at is None:
+            notices.post(tx, user_id, notices.TOLD, f"Repository {tracked.repo_name} is resumed")
         audit.record(tx, "repo.resume", tracked.repo_name, repo_id=repo_id)
     elif row.limited_at is not None:
         raise OverLimit(

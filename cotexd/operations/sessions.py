@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
+import peewee
 
 from cotexd.domain import signing as keys
 from cotexd.domain import tokens
@@ -52,7 +53,8 @@ def password_of(_: Tx, login: str) -> tuple[str, str]:
     key = login.strip().lower()
     row = Password.get_or_none(Password.email_key == key)
     if row is None:
-        user = User.get_or_none(User.name == login.strip(), User.removed_at.is_null())
+        named = peewee.fn.LOWER(User.name) == key
+        user = User.get_or_none(named, User.removed_at.is_null())
         row = None if user is None else Password.get_or_none(Password.user_id == user.id)
     return ("", "") if row is None else (row.user_id, row.hash)
 
@@ -93,11 +95,11 @@ def begin(tx: Tx, user_id: str, password_hash: str, iss: str) -> Granted:
     :raises Forbidden: the user is disabled
     :raises Unauthorized: the password is another by now
     """
+    if not Password.select().where(Password.user_id == user_id, Password.hash == password_hash).exists():
+        raise Unauthorized("The password was changed.")
     account = accounts.find(tx, user_id)
     if account.disabled:
         raise Forbidden("This user is disabled.", hint=f"Let them in again: cotex user enable {account.name}")
-    if not Password.select().where(Password.user_id == user_id, Password.hash == password_hash).exists():
-        raise Unauthorized("The password was changed.")
     session_id, refresh_token = str(uuid.uuid4()), secrets.token_urlsafe(24)
     Session.insert(id=session_id, user_id=user_id, created_at=tx.now, refreshed_at=tx.now).execute()
     RefreshToken.insert(hash=_hash(refresh_token), session_id=session_id, created_at=tx.now).execute()
@@ -115,9 +117,9 @@ def refresh(tx: Tx, refresh_token: str, iss: str) -> Granted | BadGrant:
     if row is None:
         raise BadGrant("refresh_token_not_found", "Invalid Refresh Token: Refresh Token Not Found")
     session = Session.get_by_id(row.session_id)
-    account = accounts.find(tx, session.user_id)
     if session.ended_at is not None or session.refreshed_at < tx.now - IDLE:
         raise BadGrant("session_not_found", "Invalid Refresh Token: the session has ended")
+    account = accounts.find(tx, session.user_id)
     if account.disabled:
         raise BadGrant("user_banned", "The user is disabled")
     successor = _successor(tx, refresh_token)
