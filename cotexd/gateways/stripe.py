@@ -5,6 +5,7 @@ where the account or its settings are not as they must be.
 """
 
 import hashlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -144,17 +145,15 @@ class Stripe:
         )
 
     async def make_customer(self, user_id: str, name: str, email: str, *, attempt: str = "") -> str:
-        """The id of a new customer; the same one, if it is asked for again within a day.
+        """The id of a new customer; the same one, if it is asked for again within the hour.
 
         :param attempt: what makes it another request, where the customer made before is gone
         """
         params: library.params.CustomerCreateParams = {"name": name, "metadata": {"user_id": user_id}}
         if email:
             params["email"] = email
-        digest = hashlib.sha256(f"{user_id}|{name}|{email}|{attempt}".encode()).hexdigest()[:32]
-        made = await self._ask(
-            self._client.v1.customers.create_async(params, {"idempotency_key": f"cotexd-customer-{digest}"})
-        )
+        key = _key("customer", user_id, name, email, attempt)
+        made = await self._ask(self._client.v1.customers.create_async(params, {"idempotency_key": key}))
         return str(made.id)
 
     async def user_of(self, customer: str) -> str:
@@ -238,7 +237,7 @@ class Stripe:
         product = await self._ask(
             self._client.v1.products.create_async(
                 {"name": f"CoTeX {tier}", "metadata": {"tier": tier}},
-                {"idempotency_key": f"{lookup}-product"},
+                {"idempotency_key": _key("product", lookup)},
             )
         )
         params: library.params.PriceCreateParams = {
@@ -249,7 +248,9 @@ class Stripe:
             "recurring": {"interval": "year" if interval == "year" else "month"},
         }
         made = await self._ask(
-            self._client.v1.prices.create_async(params, {"idempotency_key": f"{lookup}-{product.id}"})
+            self._client.v1.prices.create_async(
+                params, {"idempotency_key": _key("price", lookup, product.id)}
+            )
         )
         return _priced(made.to_dict())
 
@@ -270,6 +271,12 @@ class Stripe:
     async def _ask(self, call: Awaitable[T]) -> T:
         with _understood():
             return await call
+
+
+def _key(*parts: str) -> str:
+    """An idempotency key, another one each hour: Stripe repeats under one for a day what it answered, a failure too."""
+    parts = (*parts, str(int(time.time() // 3600)))
+    return f"cotexd-{parts[0]}-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:32]}"
 
 
 @contextmanager
