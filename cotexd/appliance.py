@@ -12,7 +12,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import structlog
-from sanic.server import HttpProtocol
 
 from cotexd import __version__, config, metrics
 from cotexd.config import Settings
@@ -28,6 +27,7 @@ from cotexd.store import Store
 from cotexd.web import App, Context, build
 from cotexd.web.auth import Authenticator
 from cotexd.web.limits import Limits
+from cotexd.web.protocol import Protocol
 
 BACKLOG = 2048
 """connections that the kernel keeps for us while we are busy"""
@@ -135,7 +135,7 @@ class Appliance:
             sock=listening,
             ssl=_tls(self.settings),
             backlog=BACKLOG,
-            protocol=HttpProtocol,
+            protocol=Protocol,
             return_asyncio_server=True,
             asyncio_server_kwargs={"start_serving": False},
         )

@@ -308,7 +308,10 @@ def is_loopback(host: str) -> bool:
 def _file(given: Mapping[str, object], variables: Mapping[str, str], data_dir: Path) -> Path | None:
     named = given.get("config") or variables.get(CONFIG_VARIABLE)
     if named:
-        return Path(str(named)).expanduser().absolute()
+        try:
+            return Path(str(named)).expanduser().absolute()
+        except RuntimeError:
+            raise Invalid(f"{named} cannot be read: there is nobody of that name on this machine.") from None
     beside = data_dir / FILE_NAME
     return beside if beside.exists() else None
 

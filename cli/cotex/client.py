@@ -110,9 +110,8 @@ def follow(server: str, token: str) -> Iterator[tuple[Message, str]]:
 
 def _connection(server: str, token: str, follower: Follower) -> Iterator[tuple[Message, str]]:
     query = {"v": "2"} | ({"cursor": follower.cursor} if follower.cursor else {})
-    parts = urlsplit(server)
-    if parts.scheme not in {"http", "https", "ws", "wss"} or not parts.hostname:
-        raise Invalid(f'"{server}" is not the address of a server.', hint="As in http://127.0.0.1:8080")
+    _check_address(server)
+    _check_header("A token", token)
     address = f"{server.rstrip('/').replace('http', 'ws', 1)}/ws?{urlencode(query)}"
     try:
         connection = connect(
@@ -124,7 +123,12 @@ def _connection(server: str, token: str, follower: Follower) -> Iterator[tuple[M
         raise _refusal(error.response.status_code, bytes(error.response.body or b"")) from None
     with connection:
         for text in connection:
-            message = msgspec.json.decode(text, type=Message)
+            try:
+                message = msgspec.json.decode(text, type=Message)
+            except msgspec.DecodeError:
+                raise Failed(
+                    f"What answers at {server} is no cotexd.", hint="Is the address right?"
+                ) from None
             verdict = follower.take(message)
             if verdict == "resume":
                 return
@@ -132,8 +136,29 @@ def _connection(server: str, token: str, follower: Follower) -> Iterator[tuple[M
                 yield message, str(text)
 
 
+def _check_address(server: str) -> None:
+    try:
+        parts = urlsplit(server)
+        good = parts.scheme in {"http", "https", "ws", "wss"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise Invalid(f'"{server}" is not the address of a server.', hint="As in http://127.0.0.1:8080")
+
+
+def _check_header(what: str, value: str) -> None:
+    if not value.isascii() or not value.isprintable():
+        raise Invalid(
+            f"{what} holds a character that it cannot have.", hint="Was it copied whole, and nothing more?"
+        )
+
+
 def webhook_address(base: str, path: str) -> str:
-    """Where to post: `base` is a server, or already the whole address of its webhook."""
+    """Where to post: `base` is a server, or already the whole address of its webhook.
+
+    :raises Invalid: it is no address
+    """
+    _check_address(base)
     base = base.rstrip("/")
     return base if urlsplit(base).path.startswith("/api/webhooks/") else base + path
 
@@ -144,6 +169,8 @@ def deliver(address: str, payload: bytes, secret: str, *, event_type: str, deliv
     :raises Unreachable: no server there
     :raises CotexError: the server refuses it, and says why
     """
+    _check_header("The type of an event", event_type)
+    _check_header("A delivery's GUID", delivery_id)
     headers = {
         "content-type": "application/json",
         "user-agent": "GitHub-Hookshot/cotex",
@@ -159,7 +186,10 @@ def deliver(address: str, payload: bytes, secret: str, *, event_type: str, deliv
         raise _unreachable(address) from error
     if not answer.is_success:
         raise _refusal(answer.status_code, answer.content)
-    return msgspec.json.decode(answer.content, type=Answer)
+    try:
+        return msgspec.json.decode(answer.content, type=Answer)
+    except msgspec.DecodeError:
+        raise Failed(f"What answers at {address} is no cotexd.", hint="Is the address right?") from None
 
 
 def _refusal(status: int, body: bytes) -> CotexError:

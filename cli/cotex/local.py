@@ -2,15 +2,15 @@
 
 import getpass
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
 
 from cotexd import config
 from cotexd.config import Settings
-from cotexd.errors import Conflict, NotFound, Unreachable
-from cotexd.operations import accounts, nodes, secrets
+from cotexd.errors import Conflict, CotexError, NotFound, Unreachable
+from cotexd.operations import accounts, nodes, repositories, secrets
 from cotexd.operations.accounts import Account
 from cotexd.store import Actor, Store, Tx, act_as
 
@@ -31,6 +31,36 @@ def opened(context: typer.Context) -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+def users(incomplete: str) -> list[str]:
+    """For a shell's completion."""
+    return _begin_with(incomplete, lambda store: [each.name for each in store.look(accounts.all_of_them)])
+
+
+def repos(incomplete: str) -> list[str]:
+    """For a shell's completion."""
+    return _begin_with(
+        incomplete, lambda store: [each.repo_name for each in store.look(repositories.everyone)]
+    )
+
+
+def tiers(incomplete: str) -> list[str]:
+    """For a shell's completion."""
+    return _begin_with(incomplete, lambda store: [each.name for each in store.look(accounts.all_tiers)])
+
+
+def _begin_with(incomplete: str, names: Callable[[Store], list[str]]) -> list[str]:
+    """A shell that asks gets names or nothing: it has no place for an error."""
+    try:
+        current = config.load()
+        store = Store(current.database, current.data_dir, current.key)
+        try:
+            return [name for name in names(store) if name.startswith(incomplete)]
+        finally:
+            store.close()
+    except CotexError:
+        return []
 
 
 def stripe_key(tx: Tx) -> str:

@@ -6,6 +6,7 @@ import typer
 
 from cotex import local, view
 from cotexd.operations import levels
+from cotexd.store import Tx
 
 app = view.group("What running servers log.")
 
@@ -30,8 +31,7 @@ def level(
     fields = {"user": user, "repo": repo, "delivery": delivery, "logger": logger}
     with local.opened(context) as store:
         named = [(name, value) for name, value in fields.items() if value is not None] or [("", "")]
-        for name, value in named:
-            current = store.run(levels.set_level, level, name, value)
+        current = store.run(_set_all, level, named)
     _show(current, as_json=as_json)
 
 
@@ -49,6 +49,13 @@ def reset(context: typer.Context, as_json: view.Json = False) -> None:
     with local.opened(context) as store:
         store.run(levels.reset)
     _show({}, as_json=as_json)
+
+
+def _set_all(tx: Tx, level: str, named: list[tuple[str, str]]) -> levels.Levels:
+    """All of them, or none."""
+    for name, value in named:
+        levels.set_level(tx, level, name, value)
+    return levels.current(tx)
 
 
 def _show(current: levels.Levels, *, as_json: bool) -> None:

@@ -75,6 +75,17 @@ class Commands(TyperGroup):
         except (KeyboardInterrupt, typer.Abort):
             view.say("Interrupted.")
             raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # Whoever read our output has had enough (`cotex event list | head`).
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit from None
+        except Exception as error:
+            # A border: no traceback reaches a person who did not ask for it. Typer's own ways out have an exit code.
+            if hasattr(error, "exit_code") or ctx.params.get("debug"):
+                raise
+            view.say(f"cotex: Something went wrong that nobody foresaw: {type(error).__name__}: {error}")
+            view.say("See where with: cotex --debug …")
+            raise typer.Exit(1) from None
 
 
 app = typer.Typer(
@@ -117,12 +128,7 @@ def cotex(
 
 
 def main() -> None:
-    try:
-        app()
-    except BrokenPipeError:
-        # Whoever read our output has had enough (`cotex event list | head`).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    app()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import typer
 from cotex import local, view
 from cotexd.domain import duration
 from cotexd.domain.filter import Filter
-from cotexd.errors import Conflict
+from cotexd.errors import Conflict, Invalid
 from cotexd.operations import accounts, members, repositories
 from cotexd.operations.members import Member
 from cotexd.operations.repositories import Tracked
@@ -18,7 +18,9 @@ from cotexd.store import Store, Tx
 app = view.group("Tracked repositories.")
 
 Name = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="As in octo/hello.")]
-Repo = Annotated[str, typer.Argument(metavar="REPO", help="OWNER/NAME, or an id.")]
+Repo = Annotated[
+    str, typer.Argument(metavar="REPO", help="OWNER/NAME, or an id.", autocompletion=local.repos)
+]
 Owner = Annotated[str | None, typer.Option("--user", help="Whose, where several track it.")]
 
 
@@ -42,6 +44,8 @@ def add(
 ) -> None:
     """Track a repository; shows the webhook's secret, once."""
     secret = sys.stdin.readline().strip() if secret_stdin else ""
+    if secret_stdin and not secret:
+        raise Invalid("Standard input holds no secret.", hint="Leave --secret-stdin out, and one is made.")
     with local.opened(context) as store:
         owner = local.the_user(store, user)
         try:
@@ -301,6 +305,7 @@ def _show(tracked: Tracked) -> None:
             ("id", tracked.id),
             ("status", tracked.status),
             ("webhook", tracked.webhook_url),
+            *((("secret", tracked.webhook_secret),) if tracked.webhook_secret else ()),
             ("last event", tracked.last_event_at),
             ("since", tracked.created_at),
         )

@@ -36,6 +36,7 @@ def list_(context: typer.Context, as_json: view.Json = False) -> None:
 def set_(context: typer.Context, name: Name, as_json: view.Json = False) -> None:
     """Set a secret, from standard input or a prompt; it is in force at once."""
     with local.opened(context) as store:
+        secrets.check_name(name)
         value = view.secret(f"Value of {name}", stdin=not view.is_terminal(), again=False)
         held = store.run(secrets.put, name, value)
     if as_json:

@@ -117,8 +117,10 @@ def remove(
 )
 def set_(
     context: typer.Context,
-    user: str,
-    tier: Annotated[str | None, typer.Argument(help="See cotex tier list.")] = None,
+    user: Annotated[str, typer.Argument(help="A name, or an id.", autocompletion=local.users)],
+    tier: Annotated[
+        str | None, typer.Argument(help="See cotex tier list.", autocompletion=local.tiers)
+    ] = None,
     auto: Annotated[
         bool, typer.Option("--auto", help="Give the matter back to Stripe: no tier of the administrator's.")
     ] = False,

@@ -12,6 +12,8 @@ from cotexd.operations.accounts import Account
 
 app = view.group("Users of this server.")
 
+User = Annotated[str, typer.Argument(help="A name, or an id.", autocompletion=local.users)]
+
 
 @app.command(
     epilog=view.examples(
@@ -59,7 +61,7 @@ def list_(context: typer.Context, as_json: view.Json = False) -> None:
 
 
 @app.command(epilog=view.examples("cotex user show ada", "cotex user show ada --json"))
-def show(context: typer.Context, user: str, as_json: view.Json = False) -> None:
+def show(context: typer.Context, user: User, as_json: view.Json = False) -> None:
     """Show one user."""
     with local.opened(context) as store:
         account = store.look(accounts.find, user)
@@ -70,7 +72,7 @@ def show(context: typer.Context, user: str, as_json: view.Json = False) -> None:
 
 
 @app.command(epilog=view.examples("cotex user disable ada", "cotex user disable ada --json"))
-def disable(context: typer.Context, user: str, as_json: view.Json = False) -> None:
+def disable(context: typer.Context, user: User, as_json: view.Json = False) -> None:
     """Shut a user out at once; their tokens are good again when they are enabled."""
     with local.opened(context) as store:
         account = store.run(accounts.disable, user)
@@ -81,7 +83,7 @@ def disable(context: typer.Context, user: str, as_json: view.Json = False) -> No
 
 
 @app.command(epilog=view.examples("cotex user enable ada", "cotex user enable ada --json"))
-def enable(context: typer.Context, user: str, as_json: view.Json = False) -> None:
+def enable(context: typer.Context, user: User, as_json: view.Json = False) -> None:
     """Let a disabled user in again."""
     with local.opened(context) as store:
         account = store.run(accounts.enable, user)
@@ -94,7 +96,7 @@ def enable(context: typer.Context, user: str, as_json: view.Json = False) -> Non
 @app.command(epilog=view.examples("cotex user remove grace --dry-run", "cotex user remove grace --yes"))
 def remove(
     context: typer.Context,
-    user: str,
+    user: User,
     yes: view.Yes = False,
     dry_run: view.DryRun = False,
     as_json: view.Json = False,
@@ -121,7 +123,7 @@ def remove(
 )
 def passwd(
     context: typer.Context,
-    user: str,
+    user: User,
     stdin: Annotated[bool, typer.Option("--stdin", help="Read the password from standard input.")] = False,
     email: Annotated[
         str, typer.Option(help="The e-mail address to sign in with; the user's unless given.")
@@ -148,7 +150,7 @@ def passwd(
 )
 def token(
     context: typer.Context,
-    user: str,
+    user: User,
     expires: Annotated[str, typer.Option(help="How long it is good: 30s, 10m, 24h, 14d.")] = "24h",
     scopes: Annotated[
         str, typer.Option("--scope", help="What it may do, comma separated; everything unless given.")
@@ -171,7 +173,7 @@ def token(
 
 
 @app.command("tokens", epilog=view.examples("cotex user tokens ada", "cotex user tokens ada --json"))
-def tokens_(context: typer.Context, user: str, as_json: view.Json = False) -> None:
+def tokens_(context: typer.Context, user: User, as_json: view.Json = False) -> None:
     """List a user's tokens, without their value."""
     with local.opened(context) as store:
         listed = store.look(tokens.listing, store.look(accounts.find, user).id)
@@ -181,7 +183,7 @@ def tokens_(context: typer.Context, user: str, as_json: view.Json = False) -> No
 @app.command(epilog=view.examples("cotex user revoke ada --label ci", "cotex user revoke ada --all --json"))
 def revoke(
     context: typer.Context,
-    user: str,
+    user: User,
     label: Annotated[str | None, typer.Option(help="The token with this name.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All tokens and sessions of the user.")] = False,
     as_json: view.Json = False,

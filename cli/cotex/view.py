@@ -5,6 +5,7 @@ tabs; with --json it is one document.
 """
 
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -19,6 +20,9 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 IfNotExists = Annotated[bool, typer.Option("--if-not-exists", help="Succeed if it is there already.")]
+
+
+_TURNS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI", "L", "R", "AL"})
 
 
 def group(about: str) -> typer.Typer:
@@ -139,11 +143,18 @@ def secret(what: str, *, stdin: bool, again: bool = True) -> str:
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Text from outside, without what could command a terminal."""
+    """Text from outside, without what could command a terminal, or turn the order in which it is read."""
     return "".join(
-        character if character.isprintable() or character in keep else "\N{REPLACEMENT CHARACTER}"
-        for character in text
+        "\N{REPLACEMENT CHARACTER}" if _harms(each) and each not in keep else each for each in text
     )
+
+
+def _harms(character: str) -> bool:
+    if character.isprintable():
+        return False
+    kind = unicodedata.category(character)
+    # Spaces of other widths and the joiners of emoji do no harm; marks that turn the direction do.
+    return kind != "Zs" and (kind != "Cf" or unicodedata.bidirectional(character) in _TURNS)
 
 
 def _cell(value: object) -> str:

@@ -19,7 +19,9 @@ def webhook() -> None:
 @app.command(epilog=view.examples("cotex webhook url octo/hello", "cotex webhook url octo/hello --json"))
 def url(
     context: typer.Context,
-    repo: Annotated[str, typer.Argument(metavar="REPO", help="OWNER/NAME, or an id.")],
+    repo: Annotated[
+        str, typer.Argument(metavar="REPO", help="OWNER/NAME, or an id.", autocompletion=local.repos)
+    ],
     as_json: view.Json = False,
 ) -> None:
     """Print the address to paste into GitHub's webhook form."""

@@ -4,10 +4,13 @@
 `tauri://localhost`, and `*` for all. No Origin at all is a native client, which no such list concerns.
 """
 
+import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from cotexd.errors import Invalid
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9._\[\]:-]+")
 
 
 def parse(text: str) -> str:
@@ -39,9 +42,9 @@ def allows(origin: str, allowed: Sequence[str], host: str) -> bool:
     origin = origin.lower()
     if "*" in allowed or origin in allowed:
         return True
-    scheme, _, rest = origin.partition("://")
-    if not rest:
+    if not _ORIGIN.fullmatch(origin):
         return False
+    scheme, _, rest = origin.partition("://")
     if scheme in {"http", "https"} and rest == host.lower():
         return True
     return any(_below(scheme, rest, entry) for entry in allowed)

@@ -84,6 +84,7 @@ class Hub:
 
     def attach(self, socket: Socket) -> None:
         user_id = socket.session.user_id
+        self._empty.clear()
         self._sockets.setdefault(user_id, set()).add(socket)
         self._addressed.setdefault(user_id, wire.addressed_to(user_id))
         min(self._spokes, key=len).add(socket)

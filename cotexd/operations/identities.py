@@ -6,6 +6,7 @@ person's events to whoever can make an issuer say the same.
 
 import re
 import uuid
+from typing import Literal
 
 import msgspec
 
@@ -18,6 +19,8 @@ from cotexd.operations import tokens as script_tokens
 from cotexd.store import Tx
 from cotexd.store.models import Identity, Tier, User
 
+Kind = Literal["script", "session", "outside"]
+"""of a token: one of ours for scripts, one of a session that began here, one from another issuer"""
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -33,6 +36,8 @@ class Caller(msgspec.Struct, frozen=True):
     expires_at: float
     """seconds since the epoch"""
     scopes: Scopes = None
+    kind: Kind = "outside"
+    """those of our own can be revoked"""
 
 
 class Provisioning(msgspec.Struct, frozen=True):
@@ -50,21 +55,22 @@ def authenticate(tx: Tx, claims: Claims, own_iss: str) -> Caller | None:
     :raises Forbidden: disabled
     """
     session = claims.session
+    kind: Kind = "outside"
     if claims.iss == tokens.ISSUER:
         found = script_tokens.is_good(tx, claims.session)
         if found is None:
             raise Unauthorized("The token was revoked.", hint="Make a new one: cotex user token USER")
-        user_id, session = claims.subject, found
+        user_id, session, kind = claims.subject, found, "script"
     elif claims.iss == own_iss:
         if not sessions.is_good(tx, claims.session):
             raise Unauthorized("The session has ended.", hint="Sign in again.")
-        user_id = claims.subject
+        user_id, kind = claims.subject, "session"
     else:
         row = Identity.get_or_none(Identity.issuer == claims.iss, Identity.subject == claims.subject)
         if row is None:
             return None
         user_id = row.user_id
-    return _caller(user_id, session, claims)
+    return msgspec.structs.replace(_caller(user_id, session, claims), kind=kind)
 
 
 def provision(tx: Tx, claims: Claims, policy: Provisioning) -> Caller:
@@ -94,15 +100,18 @@ def provision(tx: Tx, claims: Claims, policy: Provisioning) -> Caller:
 def still_good(tx: Tx, caller: Caller) -> None:
     """Ask again, in the transaction that lets a client in: who was shut out meanwhile is not.
 
-    :raises Unauthorized: gone
+    :raises Unauthorized: gone, or the token was revoked
     :raises Forbidden: disabled
     """
-    del tx
+    revoked = caller.kind == "script" and not script_tokens.is_listed_as_good(tx, caller.session)
+    if revoked or (caller.kind == "session" and not sessions.is_good(tx, caller.session)):
+        raise Unauthorized("The token was revoked.", hint="Sign in again, or make a new one.")
     _user(caller.id)
 
 
 def _check_policy(claims: Claims, policy: Provisioning) -> None:
-    domain = claims.email.rpartition("@")[2] if claims.email_verified else ""
+    name, at, after = claims.email.rpartition("@")
+    domain = after if claims.email_verified and name and at else ""
     if claims.anonymous:
         raise Forbidden("Anonymous users have no account here.", hint="Sign in with an account.")
     if not policy.allowed:

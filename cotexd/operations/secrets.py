@@ -32,7 +32,7 @@ def put(tx: Tx, name: str, value: str) -> Held:
     """:raises NotFound: there is no such secret
     :raises Invalid: it is empty, too long, or not printable
     """
-    _check_name(name)
+    check_name(name)
     value = value.strip()
     if not value or len(value) > MAX_LENGTH or not value.isprintable():
         raise Invalid(f"A secret is 1 to {MAX_LENGTH} printable characters.")
@@ -50,7 +50,7 @@ def get(tx: Tx, name: str) -> str:
 
 def remove(tx: Tx, name: str) -> None:
     """:raises NotFound: there is no such secret"""
-    _check_name(name)
+    check_name(name)
     SealedSecret.delete().where(SealedSecret.name == name).execute()
     audit.record(tx, "secret.remove", name)
 
@@ -63,6 +63,7 @@ def listing(_: Tx) -> list[Held]:
     return [Held(name, about, name in rows, rows.get(name)) for name, about in KINDS.items()]
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """:raises NotFound: there is no such secret"""
     if name not in KINDS:
         raise NotFound(f"There is no secret {name}.", hint=f"There are {', '.join(KINDS)}.")

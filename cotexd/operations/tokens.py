@@ -121,6 +121,13 @@ def is_good(_: Tx, jti: str) -> str | None:
     return None if row is None else str(row.id)
 
 
+def is_listed_as_good(_: Tx, session: str) -> bool:
+    """The same, of a session that `is_good` gave."""
+    return bool(
+        ScriptToken.select().where(ScriptToken.id == session, ScriptToken.revoked_at.is_null()).exists()
+    )
+
+
 def forget_old(tx: Tx) -> int:
     old = (ScriptToken.expires_at < tx.now - KEPT) | (ScriptToken.revoked_at < tx.now - KEPT)
     return int(ScriptToken.delete().where(old).execute())

@@ -4,6 +4,7 @@ Both give the store the same four things: a write transaction that waits for eve
 read transaction that sees one moment, a sign that another process wrote, and a lock for migrations.
 """
 
+import re
 import select
 import sqlite3
 import time
@@ -22,6 +23,7 @@ BUSY_TIMEOUT = 8.0
 """seconds; GitHub waits 10 s for an answer and does not try again"""
 WATCH_INTERVAL = 0.25
 """seconds between two looks at whether another process wrote"""
+_URL = re.compile(r"[a-z][a-z0-9+]*://[^/?#]*(/[^?#]*)?(\?[^#]*)?")
 _CHANNEL = "cotexd_log"
 _MIGRATION_LOCK = 0x636F746578  # "cotex"
 
@@ -296,19 +298,22 @@ def of(url: str, sleep: Callable[[float], object]) -> Dialect:
 
 
 def redacted(url: str) -> str:
-    """The URL without its password, wherever it stands in it, to be shown to people."""
+    """The URL without its password, wherever it stands in it, to be shown to people.
+
+    What is not of the form that we know is not shown at all: a password may be anywhere in it.
+    """
+    if url.startswith("sqlite:"):
+        return url
     try:
         parts = urlsplit(url)
+        odd = not _URL.fullmatch(url) or bool(parts.fragment) or "@" in parts.path
     except ValueError:
+        odd = True
+    if odd:
         return "***"
-    if not parts.scheme or not url.startswith(f"{parts.scheme}:"):
-        return "***"  # no URL: whatever it is, a password may be anywhere in it
     host = parts.netloc.rpartition("@")[2]
-    user = parts.username or ""
-    netloc = f"{user}:***@{host}" if parts.password else parts.netloc
+    netloc = f"{parts.username or ''}:***@{host}" if parts.password else parts.netloc
     query = "&".join(f"{name}={'***' if 'pass' in name else value}" for name, value in parse_qsl(parts.query))
-    if parts.scheme == "sqlite":
-        return url
     return f"{parts.scheme}://{netloc}{parts.path}{'?' if query else ''}{query}"
 
 

@@ -46,7 +46,7 @@ def _read(path: Path) -> str:
                 f"Others on this machine can read the key {path} (mode {mode:04o}).",
                 hint=f"Close it: chmod 600 {path}",
             )
-        return path.read_text().strip()
+        return path.read_bytes().decode("ascii", "replace").strip()
     except FileNotFoundError:
         return ""
     except OSError as error:

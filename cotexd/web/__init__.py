@@ -39,6 +39,16 @@ MAX_HEAD = 24 * 1024
 MAX_BODY = 64 * 1024
 """bytes of a request; the webhook routes stream, and have a bound of their own"""
 
+# Codes of what Sanic itself refuses: the catalogue's where it has one.
+_CODES = {
+    400: "invalid",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "too_large",
+    417: "expectation_failed",
+    503: "unavailable",
+}
 _logger = structlog.get_logger("cotexd.web")
 
 
@@ -84,7 +94,7 @@ def _refuse(request: WebRequest, error: Exception) -> HTTPResponse:
             headers["www-authenticate"] = "Bearer"
     elif isinstance(error, SanicException):
         status, detail = error.status_code, HTTPStatus(error.status_code).phrase
-        code = detail.lower().replace(" ", "_")
+        code = _CODES.get(status, "failed")
         headers = {name: str(value) for name, value in (error.headers or {}).items()}
     else:
         status, code, detail = 500, "internal", "The server made a mistake; its log says which."

@@ -102,10 +102,13 @@ class Authenticator:
         return self._own_keys
 
 
-async def signed_in(request: WebRequest, needed: str | None) -> Caller:
+async def signed_in(
+    request: WebRequest, needed: str | None, *, policy: str = "api", times: int = 1
+) -> Caller:
     """Who asks, if they may ask this, and have not asked too often.
 
     :param needed: the scope that a token must have, if it has scopes; None is any
+    :param policy: the class of routes, whose limit is `times` the user's
     :raises Unauthorized: no token, or a bad one
     :raises Forbidden: the user is disabled, or the token is for other things
     :raises TooManyRequests: over a limit of the user, or of the address
@@ -122,8 +125,8 @@ async def signed_in(request: WebRequest, needed: str | None) -> Caller:
         raise
     act_as(Actor(caller.name, "api"))
     bind(user=caller.name)
+    limited(request, limits.hit(policy, caller.id, times * (caller.requests or limits.rate_limit)))
     scope.demand(caller.scopes, needed)
-    limited(request, limits.hit("api", caller.id, caller.requests or limits.rate_limit))
     return caller
 
 

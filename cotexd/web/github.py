@@ -160,4 +160,5 @@ async def _refuse_unread(request: WebRequest, refusal: HTTPResponse) -> None:
             while await next_part(request) is not None:
                 pass
     except TimeoutError:
-        pass
+        if request.transport is not None:
+            request.transport.close()

@@ -14,13 +14,13 @@ import msgspec
 from sanic import HTTPResponse, empty
 
 from cotexd import __version__, metrics
-from cotexd.domain import passwords
+from cotexd.domain import passwords, scope
 from cotexd.errors import CotexError, Forbidden, Invalid, TooManyRequests, Unauthorized, Unavailable
 from cotexd.operations import accounts, sessions, signing
 from cotexd.operations.accounts import Account
 from cotexd.operations.sessions import BadGrant, Granted, Scope
 from cotexd.web.auth import signed_in
-from cotexd.web.context import App, WebRequest, answer, bind, body_of, parameter
+from cotexd.web.context import App, WebRequest, answer, bind, body_of, limited, parameter
 from cotexd.web.limits import MAX_GUESSES, MAX_SIGN_INS
 
 HASHES_AT_ONCE = 2
@@ -80,15 +80,17 @@ def mount(app: App) -> None:
 
     async def sign_in(request: WebRequest, given: PasswordGrant) -> HTTPResponse:
         limits, address, login = context.limits, request.ctx.address, given.email.strip().lower()[:256]
-        limits.hit("sign-ins", address, MAX_SIGN_INS)
-        limits.test("guesses", login, MAX_GUESSES)
+        limited(request, limits.hit("sign-ins", address, MAX_SIGN_INS))
         limits.test("guesses-of-address", address, 5 * MAX_GUESSES)
         user_id, stored = await context.store.read(sessions.password_of, login)
+        # Counted before it is compared, so that guessing at once is no quicker; taken back when it was right.
+        account = user_id or login
+        limits.hit("guesses", account, MAX_GUESSES)
         if not await compare(stored, given.password):
             metrics.SIGN_INS.labels("wrong").inc()
-            limits.hit("guesses", login, MAX_GUESSES)
             limits.hit("guesses-of-address", address, 5 * MAX_GUESSES)
             raise _Problem(400, "invalid_credentials", "Invalid login credentials")
+        limits.forget("guesses", account, MAX_GUESSES)
         granted = await context.store.write(sessions.begin, user_id, stored, context.authenticator.own_iss)
         metrics.SIGN_INS.labels("done").inc()
         bind(user=granted.account.name)
@@ -96,7 +98,7 @@ def mount(app: App) -> None:
 
     async def refresh(request: WebRequest, given: RefreshGrant) -> HTTPResponse:
         try:
-            context.limits.hit("refreshes", request.ctx.address, 10 * MAX_SIGN_INS)
+            limited(request, context.limits.hit("refreshes", request.ctx.address, 10 * MAX_SIGN_INS))
         except TooManyRequests as error:
             message = "Too many refreshes. Try again soon."
             raise _Problem(503, "over_request_rate_limit", message, error.retry_after) from None
@@ -108,11 +110,11 @@ def mount(app: App) -> None:
         return _session(granted)
 
     async def user(request: WebRequest) -> HTTPResponse:
-        caller = await signed_in(request, None)
+        caller = await signed_in(request, scope.ACCOUNT_READ, policy="auth")
         return answer(_user(await context.store.read(accounts.find, caller.id)))
 
     async def logout(request: WebRequest) -> HTTPResponse:
-        caller = await signed_in(request, None)
+        caller = await signed_in(request, scope.ACCOUNT_READ, policy="auth")
         which = _SCOPES.get(parameter(request, "scope") or "global")
         if which is None:
             raise _Problem(400, "validation_failed", "scope is global, local or others")

@@ -76,6 +76,10 @@ class Limits:
         if not self._limiter.test(RateLimitItemPerMinute(quota), policy, key):
             raise self._refusal(policy, key, quota)
 
+    def forget(self, policy: str, key: str, quota: int) -> None:
+        """Count from nothing again."""
+        self._limiter.clear(RateLimitItemPerMinute(quota), policy, key)
+
     def standing(self, policy: str, key: str, quota: int) -> Standing:
         reset_at, remaining = self._limiter.get_window_stats(RateLimitItemPerMinute(quota), policy, key)
         return Standing(policy, quota, remaining, max(0, math.ceil(reset_at - time.time())))

@@ -1,16 +1,13 @@
 """The upgrade to a WebSocket: who, from where, then the transport changes hands.
 
 Sanic's own WebSocket is not used: it keeps five tasks and 25 KiB a connection. The transport is taken from its HTTP
-protocol and given to live.socket, by names of Sanic that are private, which is why its version is pinned and a test
-watches over them.
+protocol (web.protocol) and given to live.socket.
 """
 
-import asyncio
 import time
 from datetime import UTC, datetime
 
 from sanic import HTTPResponse
-from sanic.http import Http
 from websockets.http11 import Request as HandshakeRequest
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
@@ -30,6 +27,7 @@ from cotexd.web import edge
 from cotexd.web.auth import SUBPROTOCOL, signed_in, subprotocols
 from cotexd.web.context import App, WebRequest, parameter
 from cotexd.web.limits import UPGRADES
+from cotexd.web.protocol import take_transport
 
 SWITCHING_PROTOCOLS = 101
 _FOREVER = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
@@ -42,9 +40,7 @@ def mount(app: App) -> None:
         if context.draining:
             raise Unavailable("The server is shutting down.")
         edge.check_origin(request)
-        caller = await signed_in(request, scope.EVENTS_READ)
-        limits = context.limits
-        limits.hit("upgrades", caller.id, UPGRADES * (caller.requests or limits.rate_limit))
+        caller = await signed_in(request, scope.EVENTS_READ, policy="upgrades", times=UPGRADES)
         protocol, handshake = _handshake(request)
         version = parameter(request, "v")
         v2 = version not in {None, "1"}
@@ -60,7 +56,7 @@ def mount(app: App) -> None:
             moment=datetime.now(UTC),
         )
         socket = Socket(session, protocol, context.hub)
-        transport, received = _take_transport(request)
+        transport, received = take_transport(request)
         transport.set_protocol(socket)
         transport.write(handshake)
         context.hub.attach(socket)
@@ -104,21 +100,7 @@ def _handshake(request: WebRequest) -> tuple[ServerProtocol, bytes]:
         if isinstance(event, HandshakeRequest):
             response = protocol.accept(event)
             if response.status_code == SWITCHING_PROTOCOLS:
+                response.headers["X-Request-ID"] = edge.request_id(request)
                 protocol.send_response(response)
                 return protocol, b"".join(protocol.data_to_send())
     raise Invalid("This address is for WebSockets.", hint="Connect with a WebSocket client.")
-
-
-def _take_transport(request: WebRequest) -> tuple[asyncio.Transport, bytes]:
-    """Take the transport from Sanic's protocol, with the bytes that it has read beyond the request."""
-    stream = request.stream
-    transport = stream.protocol.transport if isinstance(stream, Http) else None
-    if not isinstance(stream, Http) or transport is None:
-        raise Unavailable("The client is gone.")
-    protocol = stream.protocol
-    protocol.connections.discard(protocol)
-    received = bytes(stream.recv_buffer)
-    stream.recv_buffer.clear()
-    # Without a transport, Sanic's end of this connection touches nothing.
-    protocol.transport = None
-    return transport, received
