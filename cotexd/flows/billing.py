@@ -195,6 +195,7 @@ async def set_up(
 ) -> SetUp:
     """Make what is missing at Stripe (product, price, webhook endpoint), and keep what is there. Safe to run twice."""
     steps = []
+    await store.read(tiers.show, tier)
     price = await stripe.make_price(tier, amount, currency, interval)
     steps.append(f"price {price.id}: {price.amount / 100:.2f} {price.currency} a {price.interval}")
     if await store.read(tiers.price_of, tier, interval) != price.id:

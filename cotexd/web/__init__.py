@@ -103,7 +103,8 @@ def _refuse(request: WebRequest, error: Exception) -> HTTPResponse:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         # The traceback goes to the log, for one kind only: what we did not foresee.
         unforeseen = not isinstance(error, CotexError | SanicException)
-        _logger.error(
+        log = _logger.error if status == HTTPStatus.INTERNAL_SERVER_ERROR else _logger.warning
+        log(
             "request_failed",
             path=request.path,
             status=status,

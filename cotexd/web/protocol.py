@@ -13,17 +13,32 @@ from cotexd.errors import Unavailable
 from cotexd.web.context import WebRequest
 
 
+LINGER = 2.0
+"""seconds in which a sender who was too slow can read why it is cut off"""
+
+
 class Protocol(HttpProtocol):
     """Sanic's, but that its time limits are for a whole request: Sanic begins them anew at every byte."""
 
     def data_received(self, data: bytes) -> None:
-        busy = self._http is not None and (
-            self._http.stage is not Stage.IDLE or bool(self._http.request_body)
-        )
+        # Not there before the connection's task has begun, nor after it has ended.
+        http: Http | None = getattr(self, "_http", None)
+        busy = http is not None and (http.stage is not Stage.IDLE or bool(http.request_body))
         began = self._time
         super().data_received(data)
         if busy:
             self._time = began
+
+    def check_timeouts(self) -> None:
+        """When the time of a request is up Sanic answers, and then waits for the rest of its body, for ever."""
+        before = self._callback_check_timeouts
+        super().check_timeouts()  # type: ignore[no-untyped-call]  # it has no types
+        if self._callback_check_timeouts is before:
+            self.loop.call_later(LINGER, self._let_go)
+
+    def _let_go(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
 
 
 def take_transport(request: WebRequest) -> tuple[asyncio.Transport, bytes]:
