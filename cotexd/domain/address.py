@@ -4,6 +4,7 @@ A header says what its sender likes. It counts only as far as the hop that wrote
 names: from our peer backwards, the first address that is no such proxy is the client's.
 """
 
+import functools
 import ipaddress
 import re
 from collections.abc import Iterator, Sequence
@@ -61,6 +62,7 @@ def is_loopback(address: str) -> bool:
     return parsed is not None and parsed.is_loopback
 
 
+@functools.lru_cache(4096)
 def group(address: str) -> str:
     """What is limited together: an IPv4 address, or the /64 that one subscriber of IPv6 has."""
     parsed = parse(address)
@@ -69,6 +71,7 @@ def group(address: str) -> str:
     return address if parsed is None else str(parsed)
 
 
+@functools.lru_cache(4096)
 def parse(text: str) -> Address | None:
     """An address with or without a port, IPv6 with or without brackets; None if it is none."""
     bare = text

@@ -4,6 +4,7 @@ Three readers ask the same membership rows: the accepting transaction (who gets 
 client missed) and the history over REST. `visibility` is the one place that says who may see what.
 """
 
+import threading
 import uuid
 from datetime import timedelta
 
@@ -25,6 +26,7 @@ MAX_BACKLOG_BYTES = 64 * 1024
 """of summaries in one read; at least one event is read"""
 MAX_PAGE = 100
 _ZSTD_LEVEL = 3
+_compressors = threading.local()
 _INSERT = """
 INSERT INTO event
   (seq, id, repo_id, delivery_id, event_type, branch, verified, filtered, created_at, summary, payload)
@@ -74,7 +76,11 @@ class Backlog(msgspec.Struct, frozen=True):
 
 
 def compress(payload: bytes) -> bytes:
-    return zstandard.ZstdCompressor(_ZSTD_LEVEL).compress(payload)
+    compressor = getattr(_compressors, "mine", None)
+    if compressor is None:
+        # Making one costs more than using it, and two threads may not share it.
+        compressor = _compressors.mine = zstandard.ZstdCompressor(_ZSTD_LEVEL)
+    return bytes(compressor.compress(payload))
 
 
 def accept_many(tx: Tx, incoming: list[Incoming]) -> list[Accepted | CotexError]:

@@ -4,11 +4,13 @@ Who is really calling, under which id it is logged, which browser's pages may re
 keep a browser from doing more with it than it should.
 """
 
+import functools
 import re
 import time
 import uuid
 
 import structlog
+from prometheus_client import Counter, Histogram
 from sanic import HTTPResponse, empty
 from sanic.response import BaseHTTPResponse
 
@@ -124,12 +126,18 @@ def _allowed(request: WebRequest, given: str) -> bool:
     return origin.allows(given, request.app.ctx.allowed_origins, request.headers.get("host", ""))
 
 
+@functools.cache  # as many as there are metrics of them
+def _children(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    return metrics.REQUESTS.labels(method, route, str(status)), metrics.REQUEST_TIME.labels(route)
+
+
 def _observe(request: WebRequest, status: int) -> None:
     route = request.route.path if request.route is not None else "none"
     began = getattr(request.ctx, "began", None)
     seconds = time.perf_counter() - began if began else 0.0
-    metrics.REQUESTS.labels(request.method, route, str(status)).inc()
-    metrics.REQUEST_TIME.labels(route).observe(seconds)
+    counted, timed = _children(request.method, route, status)
+    counted.inc()
+    timed.observe(seconds)
     if telemetry.wants_debug():
         _logger.debug(
             "request", method=request.method, path=request.path, status=status, ms=round(seconds * 1000, 1)

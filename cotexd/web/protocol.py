@@ -12,7 +12,6 @@ from sanic.server import HttpProtocol
 from cotexd.errors import Unavailable
 from cotexd.web.context import WebRequest
 
-
 LINGER = 2.0
 """seconds in which a sender who was too slow can read why it is cut off"""
 
