@@ -5,13 +5,23 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import httpx
+import msgspec
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.uri import parse_uri
 
-from cotexd.domain.github import sign
+from cotexd.domain.event import summarise
+from cotexd.domain.github import Headers, read_body, sign
+from cotexd.operations import events
+from cotexd.operations.events import Incoming
+from cotexd.store import Store, Tx
+from cotexd.store.models import LogState, Membership
 
 WAIT = 20.0
 """seconds until a test gives up on something that must come; never a measure of speed"""
@@ -145,3 +155,109 @@ async def legacy(url: str, token: str, **options: Any) -> AsyncIterator[ClientCo
 async def receive(socket: ClientConnection) -> dict[str, Any]:
     message: dict[str, Any] = json.loads(await asyncio.wait_for(socket.recv(), WAIT))
     return message
+
+
+# On the operations' floor, without HTTP.
+
+
+def incoming(
+    repo: Any, payload: dict[str, Any] | None = None, *, event: str = "push", guid: str | None = None
+) -> Incoming:
+    """A delivery whose signature was found good, as the log takes it."""
+    body = json.dumps(payload or push()).encode()
+    headers = Headers(event, guid or str(uuid.uuid4()), form=False)
+    delivery = read_body(repo.id, headers, body, "sha256")
+    summary = summarise(delivery, repo.repo_name, datetime.now(UTC))
+    return Incoming(
+        repo_id=repo.id,
+        delivery_id=delivery.delivery_id,
+        event_type=event,
+        branch=summary.branch,
+        verified="sha256",
+        summary=msgspec.json.encode(summary),
+        payload=events.compress(body),
+    )
+
+
+def logged(store: Store, repo: Any, count: int = 1, **more: Any) -> list[int]:
+    """Put new events into the log, in one transaction; returns their seqs."""
+    taken = store.run(events.accept_many, [incoming(repo, **more) for _ in range(count)])
+    return [each.seq for each in taken if isinstance(each, events.Accepted)]
+
+
+def join(tx: Tx, user_id: str, repo_id: str) -> None:
+    """Share a repository with a user from now on."""
+    head = LogState.get_by_id(1).head
+    Membership.insert(
+        user_id=user_id, repo_id=repo_id, role="member", since_seq=head, created_at=tx.now
+    ).execute()
+
+
+def leave(_: Tx, user_id: str, repo_id: str) -> None:
+    """End that: what came until now stays theirs."""
+    mine = (Membership.user_id == user_id) & (Membership.repo_id == repo_id) & Membership.until_seq.is_null()
+    Membership.update(until_seq=LogState.get_by_id(1).head).where(mine).execute()
+
+
+# On the bytes' floor, where a client may be as odd as it likes.
+
+
+async def exchange(url: str, request: bytes) -> httpx.Response:
+    """Send a request byte for byte; its answer, once the server has closed."""
+    address = urlsplit(url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(request)
+    answer = await asyncio.wait_for(reader.read(), WAIT)
+    writer.close()
+    assert answer, f"closed without an answer: {request[:100]!r}"
+    head, _, body = answer.partition(b"\r\n\r\n")
+    line, *lines = head.decode("latin-1").split("\r\n")
+    headers = [(name, value) for name, _, value in (each.partition(": ") for each in lines)]
+    return httpx.Response(int(line.split()[1]), headers=headers, content=body)
+
+
+class Bare:
+    """A WebSocket client that does nothing by itself: no pong, no closing frame, no reading ahead."""
+
+    def __init__(self, url: str, token: str, query: str = "") -> None:
+        self._url = url.replace("http", "ws", 1) + "/ws" + query
+        self._protocol = ClientProtocol(parse_uri(self._url))
+        self._request = self._protocol.connect()
+        self._request.headers["Authorization"] = f"Bearer {token}"
+        self._events: list[Any] = []
+
+    @asynccontextmanager
+    async def connected(self, more: bytes = b"") -> AsyncIterator["Bare"]:
+        """:param more: bytes that go out together with the handshake"""
+        address = urlsplit(self._url)
+        self._reader, self.writer = await asyncio.open_connection(address.hostname, address.port)
+        self._protocol.send_request(self._request)
+        self.writer.write(b"".join(self._protocol.data_to_send()) + more)
+        try:
+            response = await self._next()
+            assert response.status_code == 101, response
+            yield self
+        finally:
+            self.writer.transport.abort()
+
+    def send(self, opcode: Opcode, payload: bytes = b"", *, fin: bool = True) -> None:
+        self.writer.write(Frame(opcode, payload, fin).serialize(mask=True))
+
+    async def receive(self, opcode: Opcode = Opcode.TEXT) -> bytes:
+        """The payload of the next frame of this kind; others are passed over."""
+        while (frame := await self._next()).opcode is not opcode:
+            pass
+        return bytes(frame.data)
+
+    async def closed(self) -> int:
+        """The code of the closing frame that comes."""
+        return int.from_bytes((await self.receive(Opcode.CLOSE))[:2])
+
+    async def _next(self) -> Any:
+        while not self._events:
+            data = await asyncio.wait_for(self._reader.read(2**16), WAIT)
+            if not data:
+                raise EOFError
+            self._protocol.receive_data(data)
+            self._events += self._protocol.events_received()
+        return self._events.pop(0)

@@ -1,8 +1,11 @@
 """Real parts for every test: a database of its own, on SQLite and on Postgres; a server on a free port."""
 
 import asyncio
+import functools
 import os
 import tempfile
+import threading
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,17 +16,23 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import limits.storage.memory
+import limits.strategies
 import private_postgres
 import psycopg
 import pytest
 from actors import WAIT, Client, GitHub
+from sanic import Sanic
 
 from cotexd.appliance import Appliance
 from cotexd.config import Settings
-from cotexd.operations import accounts, repositories, tokens
+from cotexd.domain import passwords
+from cotexd.operations import accounts, repositories, sessions, tokens
 from cotexd.operations.accounts import Account
 from cotexd.operations.repositories import Tracked
-from cotexd.store import Store
+from cotexd.store import Store, Tx
+from cotexd.web import Context
+from cotexd.web import limits as web_limits
 
 for _name in [name for name in os.environ if name.startswith("COTEX_") and name != "COTEX_PAYLOADS"]:
     del os.environ[_name]
@@ -183,3 +192,77 @@ async def servers() -> AsyncIterator[Serve]:
             return await stack.enter_async_context(serving(settings))
 
         yield start
+
+
+def inside() -> Context:
+    """What the one server that runs in this process holds: to hold it up, or to look at its sockets."""
+    context: Context = Sanic.get_app().ctx
+    return context
+
+
+@asynccontextmanager
+async def holding(store: Store) -> AsyncIterator[None]:
+    """While this lasts, what is written to a started store waits in its queue."""
+    hold, held = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def wait(_: Tx) -> None:
+        loop.call_soon_threadsafe(held.set)
+        hold.wait(WAIT)
+
+    first = asyncio.ensure_future(store.write(wait))
+    await held.wait()
+    try:
+        yield
+    finally:
+        hold.set()
+        await first
+
+
+PASSWORD = "correct horse battery"
+
+
+@functools.cache
+def hash_of_password() -> str:
+    """Of PASSWORD, once for all tests: it takes a core for a while."""
+    return passwords.hash_of(PASSWORD)
+
+
+def with_password(server: Server, name: str = "ada") -> Account:
+    """A new user who signs in as <name>@example.com with PASSWORD."""
+    server.user(name)
+    return server.store.run(sessions.set_password, name, hash_of_password(), f"{name}@example.com")
+
+
+@asynccontextmanager
+async def database_away(url: str) -> AsyncIterator[None]:
+    """While this lasts, the PostgreSQL server lets nobody into this database."""
+    parts = urlsplit(url)
+    name = parts.path.strip("/")
+    with psycopg.connect(parts._replace(path="/postgres").geturl(), autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+        )
+        try:
+            yield
+        finally:
+            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+
+class Minute:
+    """The clock of all rate limits. It stands still, in the middle of a minute: a test never crosses into the next."""
+
+    def __init__(self) -> None:
+        self.now = time.time() // 60 * 60 + 20
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def minute(monkeypatch: pytest.MonkeyPatch) -> Minute:
+    clock = Minute()
+    for module in (limits.storage.memory, limits.strategies, web_limits):
+        monkeypatch.setattr(module, "time", clock)
+    return clock

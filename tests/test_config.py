@@ -82,6 +82,8 @@ def test_every_option_can_be_set_in_the_file_and_in_the_environment(option, file
     examples |= {"billing.promotion_codes": "true", "billing.automatic_tax": "true", "billing.grace": "3d"}
     # What goes with another is set together with it.
     beside = {"tls.cert": ("key", "/k"), "tls.key": ("cert", "/c"), "supabase.jwt_secret": ("issuer", "i")}
+    beside |= {"supabase.issuer": ("jwt_secret", "s" * 32)}
+    examples |= {"supabase.jwt_secret": "s" * 32}
     key = config.key_of(option)
     value = examples.get(key, "text")
     table, _, name = key.rpartition(".")

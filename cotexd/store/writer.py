@@ -172,7 +172,7 @@ class Writer:
         before = len(tx.published)
         tx.actor = job.actor
         try:
-            with database.savepoint():
+            with dialects.unavailable(), database.savepoint():
                 job.result = job.run(tx)
         except Exception as error:  # noqa: BLE001  # the job's own: its future gets it
             self._check_alive(database)

@@ -16,6 +16,7 @@ from cotexd import metrics
 from cotexd.errors import CotexError, Kind, TooManyRequests
 from cotexd.web import edge, events, github, health, identity, me, repos, socket, stripe
 from cotexd.web.context import App, Context, WebRequest, answer
+from cotexd.web.protocol import TolerantRequest
 
 __all__ = ["App", "Context", "build"]
 
@@ -71,7 +72,13 @@ def build(context: Context, *, alone: bool) -> App:
         },
         env_prefix=None,
     )
-    app: App = Sanic(f"cotexd-{uuid.uuid4().hex[:8]}", config=config, ctx=context, configure_logging=False)
+    app: App = Sanic(
+        f"cotexd-{uuid.uuid4().hex[:8]}",
+        config=config,
+        ctx=context,
+        configure_logging=False,
+        request_class=TolerantRequest,
+    )
     edge.mount(app)
     app.error_handler.add(Exception, _refuse)
     for part in (events, health, identity, me, repos, socket, stripe):

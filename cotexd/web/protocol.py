@@ -1,12 +1,19 @@
 """Sanic by its private names: all of them are used here, and nowhere else. Written for Sanic 25.12, and tested on it.
 
-Two things that Sanic does not do: a request that comes in by drops is cut off, and a transport can change hands.
+What Sanic does not do: a request that comes in by drops is cut off, one for nothing is answered, and a transport can
+change hands.
 """
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any
 
+from sanic import Sanic
+from sanic.config import Config
+from sanic.exceptions import BadURL
 from sanic.http import Http
 from sanic.http.constants import Stage
+from sanic.request import Request
 from sanic.server import HttpProtocol
 
 from cotexd.errors import Unavailable
@@ -40,6 +47,20 @@ class Protocol(HttpProtocol):
             self.transport.close()
 
 
+class TolerantRequest(Request[Sanic[Config, SimpleNamespace], SimpleNamespace]):
+    """Sanic's, but that a target without a path is a request for nothing, where Sanic's fails on its own error page."""
+
+    def __init__(self, url_bytes: bytes, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__init__(url_bytes, *args, **kwargs)
+        except BadURL:
+            super().__init__(b"*", *args, **kwargs)
+
+    @property
+    def path(self) -> str:
+        return (self._parsed_url.path or b"").decode("utf-8", "surrogateescape")
+
+
 def take_transport(request: WebRequest) -> tuple[asyncio.Transport, bytes]:
     """Take the transport from Sanic, with the bytes that it has read beyond the request.
 
@@ -53,6 +74,8 @@ def take_transport(request: WebRequest) -> tuple[asyncio.Transport, bytes]:
     protocol.connections.discard(protocol)
     received = bytes(stream.recv_buffer)
     stream.recv_buffer.clear()
+    # It may have been paused, for more than Sanic's own buffer takes.
+    transport.resume_reading()
     # Without a transport, Sanic's end of this connection touches nothing.
     protocol.transport = None
     return transport, received

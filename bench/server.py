@@ -1,0 +1,102 @@
+"""Start and stop what is measured: `cotex serve` as it is installed, with a data folder of its own, and plain Sanic."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from bench import payloads
+from bench.client import Hook, upgrade
+from bench.payloads import Request
+from bench.process import Child, environment, installed
+from cotexd.operations import accounts, nodes, repositories, tokens
+from cotexd.operations.nodes import Totals
+from cotexd.store import Store
+
+START_WITHIN = 30.0
+"""seconds"""
+_RATE_LIMIT = "1000000"
+"""requests a minute of one user: everything is counted as always, but all WebSockets of a bench are one user's"""
+_READY = r"ready at http://([0-9.]+):(\d+)"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data folder with one user and one repository, and what is needed to act for both."""
+
+    folder: Path
+    secret: str
+    path: str
+    """of the webhook"""
+    token: str
+
+
+@dataclass(frozen=True)
+class Server:
+    """One that runs: ours, or a plain one."""
+
+    process: Child
+    host: str
+    port: int
+    upgrade: bytes
+    """the request that opens a WebSocket"""
+    requests: list[Request]
+    """deliveries that it takes"""
+
+    def hook(self) -> Hook:
+        return Hook(self.host, self.port)
+
+
+def prepare(folder: Path) -> Prepared:
+    """Make a database as its commands would: ada, who tracks octo/hello."""
+    store = Store("", folder, "")
+    try:
+        ada = store.run(accounts.create, "ada", tier="pro")
+        repo = store.run(repositories.add, ada.id, "octo/hello")
+        token = store.run(tokens.issue, ada.id, timedelta(hours=1)).token
+    finally:
+        store.close()
+    return Prepared(folder, repo.webhook_secret, repo.webhook_url, token)
+
+
+def totals(prepared: Prepared) -> Totals:
+    """What lies in the database, read beside the server."""
+    store = Store("", prepared.folder, "")
+    try:
+        return store.look(nodes.totals)
+    finally:
+        store.close()
+
+
+@contextmanager
+def cotexd(root: Path, prepared: Prepared, **variables: str) -> Iterator[Server]:
+    """Ours, until the end of the block.
+
+    :param variables: of its environment
+    """
+    environ = environment(
+        root, COTEX_DATA_DIR=str(prepared.folder), COTEX_RATE_LIMIT=_RATE_LIMIT, **variables
+    )
+    with Child([installed("cotex"), "serve", "--port", "0"], environ) as process:
+        found = process.line(_READY, START_WITHIN)
+        host, port = found[1], int(found[2])
+        yield Server(
+            process,
+            host,
+            port,
+            upgrade(host, "/ws?v=2", prepared.token),
+            payloads.requests(host, prepared.path, prepared.secret),
+        )
+
+
+@contextmanager
+def plain(root: Path) -> Iterator[Server]:
+    """A plain Sanic application, until the end of the block."""
+    program = Path(__file__).parent / "plain.py"
+    with Child([sys.executable, program], environment(root)) as process:
+        found = process.line(_READY, START_WITHIN)
+        host, port = found[1], int(found[2])
+        deliveries = payloads.requests(host, "/api/webhooks/github/plain", "none")
+        yield Server(process, host, port, upgrade(host, "/ws", ""), deliveries)
