@@ -117,6 +117,12 @@ class Settings:
     supabase_issuer: str = options.option(
         "", options.text, "what its tokens name as issuer, if not <url>/auth/v1", key="supabase.issuer"
     )
+    supabase_trust_email: bool = options.option(
+        default=False,
+        parse=options.flag,
+        about="its e-mail addresses are confirmed: it demands that before it signs anybody in",
+        key="supabase.trust_email",
+    )
     stripe_key: str = options.option(
         "",
         options.text,
@@ -233,6 +239,7 @@ def trusted_issuers(settings: Settings) -> tuple[Issuer, ...]:
         algorithms=(*(ASYMMETRIC if url else ()), *(("HS256",) if secret else ())),
         jwks_url=f"{url}/auth/v1/.well-known/jwks.json" if url else "",
         secret=secret,
+        trust_email=settings.supabase_trust_email,
     )
     return (supabase, *settings.issuers)
 

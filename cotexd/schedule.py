@@ -1,5 +1,6 @@
 """What the clock wakes: a table of intervals and operations. APScheduler lives only here."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -97,6 +98,8 @@ def _guarded(name: str, work: Callable[[], Awaitable[None]]) -> Callable[[], Awa
             with metrics.JOB_TIME.labels(name).time():
                 await work()
             metrics.JOBS.labels(name, "done").inc()
+        except asyncio.CancelledError:
+            return  # the server stops, and nobody waits for it
         except (Unavailable, Failed) as error:
             # The next turn does what this one could not.
             metrics.JOBS.labels(name, "postponed").inc()

@@ -36,7 +36,7 @@ from cotexd.domain import signing as pairs
 from cotexd.domain.address import Network
 from cotexd.errors import Unauthorized
 from cotexd.operations import accounts, events, identities, sessions, signing, tokens
-from cotexd.web import App
+from cotexd.web import App, auth
 from cotexd.web import github as webhooks
 from cotexd.web.limits import MAX_BAD_SIGNATURES, MAX_BAD_TOKENS
 
@@ -544,6 +544,7 @@ async def test_githubs_deliveries_pass_however_hard_the_rest_is_hammered(
     servers: Serve, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(webhooks, "MAX_BAD_SIGNATURES", 20)
+    monkeypatch.setattr(auth, "MAX_BAD_TOKENS", 20)
     server = await servers(replace(settings, rate_limit=5))
     ada = with_password(server)
     repo = server.track(ada)

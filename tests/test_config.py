@@ -76,6 +76,7 @@ def test_every_option_can_be_set_in_the_file_and_in_the_environment(option, file
     examples |= {
         "metrics.networks": "10.0.0.0/8",
         "auth.auto_provision": "false",
+        "supabase.trust_email": "true",
         "supabase.url": "https://x",
     }
     examples |= {"stripe.api_url": "https://x", "billing.trial_days": "5", "billing.seats": "5"}

@@ -101,7 +101,10 @@ def remove(
     dry_run: view.DryRun = False,
     as_json: view.Json = False,
 ) -> None:
-    """Remove a user, with the repositories that they track and all stored events of these."""
+    """Remove a user, with the repositories that they track and all stored events of these.
+
+    A subscription of theirs is cancelled at Stripe, in its dashboard: it is theirs, and goes on until then.
+    """
     with local.opened(context) as store:
         account = store.look(accounts.find, user)
         if not dry_run:

@@ -127,6 +127,7 @@ async def checkout(
         pages.done,
         pages.cancelled,
     )
+    await stripe.expire_checkouts(customer.stripe_id)
     return await stripe.checkout(user_id, customer.stripe_id, offer)
 
 
@@ -174,8 +175,11 @@ async def reconcile(
     checked, changed, after = 0, [], ""
     while customers := await store.read(billing.everybody, after):
         for customer in customers:
-            synced = await (_rehearse if dry_run else sync)(store, stripe, customer)
             checked += 1
+            try:
+                synced = await (_rehearse if dry_run else sync)(store, stripe, customer)
+            except NotFound:
+                continue  # removed while we looked
             progress(checked)
             if synced.changed:
                 changed.append(synced)

@@ -213,6 +213,20 @@ class Stripe:
         made = await self._ask(self._client.v1.checkout.sessions.create_async(params))
         return str(made.url)
 
+    async def expire_checkouts(self, customer: str) -> None:
+        """End the sessions that a customer has left open: two that are both paid would be two subscriptions."""
+        params: library.params.checkout.SessionListParams = {
+            "customer": customer,
+            "status": "open",
+            "limit": PAGE,
+        }
+        page = await self._ask(self._client.v1.checkout.sessions.list_async(params))
+        for each in page.data:
+            try:
+                await self._ask(self._client.v1.checkout.sessions.expire_async(each.id))
+            except Failed:
+                continue  # paid, or over, in this moment: the next look at Stripe tells
+
     async def portal(self, customer: str, return_url: str) -> str:
         """The address of the page where a customer changes and cancels."""
         made = await self._ask(

@@ -12,7 +12,7 @@ import msgspec
 
 from cotexd.domain import tier as domain
 from cotexd.domain.tier import Subscription
-from cotexd.errors import Conflict
+from cotexd.errors import Conflict, NotFound
 from cotexd.operations import accounts, audit, tiers
 from cotexd.store import Tx
 from cotexd.store.models import Customer, StripeEvent, User
@@ -98,8 +98,13 @@ def link(tx: Tx, user_id: str, stripe_id: str, *, replaces: str = "") -> Known:
 
 
 def begin_look(_: Tx, user_id: str) -> Look:
-    """Take a generation, before Stripe is asked."""
-    row = Customer.get(Customer.user_id == user_id)
+    """Take a generation, before Stripe is asked.
+
+    :raises NotFound: the user was removed meanwhile
+    """
+    row = Customer.get_or_none(Customer.user_id == user_id)
+    if row is None:
+        raise NotFound("This user is no customer any more.")
     generation = row.generation + 1
     Customer.update(generation=generation).where(Customer.user_id == user_id).execute()
     return Look(_known(row), generation)
@@ -115,9 +120,11 @@ def end_look(
     user_id = look.customer.user_id
     if event is not None:
         record(tx, event)
-    before = accounts.find(tx, user_id)
     row = Customer.get_or_none(Customer.user_id == user_id, Customer.stripe_id == look.customer.stripe_id)
-    if row is None or row.written >= look.generation:
+    if row is None:
+        return Synced(user_id, "", "")
+    before = accounts.find(tx, user_id)
+    if row.written >= look.generation:
         return Synced(before.name, before.tier, before.tier)
     prices = tiers.by_price(tx)
     paid = domain.entitlement(subscriptions, prices, tx.now, tiers.grace_of(tx))

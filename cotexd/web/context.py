@@ -80,6 +80,8 @@ async def read_bounded(request: WebRequest, most: int, why: str) -> bytes:
     while (part := await next_part(request)) is not None:
         size += len(part)
         if size > most:
+            if isinstance(request.stream, Http):
+                request.stream.keep_alive = False  # the rest of it is not read
             raise TooLarge(f"The body is over {most // 2**20} MB: {why}.")
         parts.append(part)
     return b"".join(parts)

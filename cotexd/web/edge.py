@@ -101,7 +101,8 @@ def _end(request: WebRequest, response: BaseHTTPResponse) -> None:
         headers.setdefault(name, value)
     standing = getattr(request.ctx, "standing", None)
     if standing is not None:
-        headers.update(standing.headers())
+        for name, value in standing.headers().items():
+            headers.setdefault(name, value)
     _allow_origin(request, response)
     _observe(request, response.status)
 

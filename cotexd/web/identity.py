@@ -15,6 +15,7 @@ from sanic import HTTPResponse, empty
 
 from cotexd import __version__, metrics
 from cotexd.domain import passwords, scope
+from cotexd.domain.scope import InsufficientScope
 from cotexd.errors import CotexError, Forbidden, Invalid, TooManyRequests, Unauthorized, Unavailable
 from cotexd.operations import accounts, sessions, signing
 from cotexd.operations.accounts import Account
@@ -114,7 +115,10 @@ def mount(app: App) -> None:
         return answer(_user(await context.store.read(accounts.find, caller.id)))
 
     async def logout(request: WebRequest) -> HTTPResponse:
-        caller = await signed_in(request, scope.ACCOUNT_READ, policy="auth")
+        caller = await signed_in(request, None, policy="auth")
+        if caller.scopes is not None:
+            # None of them is for ending what others have begun.
+            raise InsufficientScope("A token with scopes may not sign its user out.")
         which = _SCOPES.get(parameter(request, "scope") or "global")
         if which is None:
             raise _Problem(400, "validation_failed", "scope is global, local or others")
@@ -177,6 +181,7 @@ def _in_its_words(handler: Handler) -> Handler:
 _STATUS: dict[type[CotexError], tuple[int, str]] = {
     Invalid: (400, "validation_failed"),
     Unauthorized: (401, "bad_jwt"),
+    InsufficientScope: (403, "insufficient_scope"),
     Forbidden: (403, "user_banned"),
     Unavailable: (503, "unavailable"),
 }

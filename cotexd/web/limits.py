@@ -41,7 +41,7 @@ class Standing:
     quota: int
     remaining: int
     reset: int
-    """seconds until all of it is there again"""
+    """seconds until there is more of it"""
 
     def headers(self) -> dict[str, str]:
         return {

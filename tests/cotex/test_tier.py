@@ -119,3 +119,49 @@ async def test_a_new_tier_is_in_force_in_the_running_server_and_its_user_is_told
         await cotex.beside("tier", "set", "ada", "pro")
         told = await client.until(socket, lambda message: message.get("event") == "notice")
     assert "pro" in told["payload"]["text"]
+
+
+def test_a_user_is_shown_with_all_that_their_tier_means(cotex, octo: Tracked):
+    def facts() -> tuple[object, ...]:
+        user = cotex("user", "show", "ada", "--json").json
+        named = ("tier", "tier_source", "repo_limit", "repo_count")
+        return (*(user[name] for name in named), user["over_limit_since"] is not None)
+
+    assert facts() == ("free", "default", 2, 1, False)
+    cotex("tier", "set", "ada", "pro")
+    assert facts() == ("pro", "admin", 10, 1, False)
+    cotex("tier", "edit", "pro", "--repos", "0")
+    assert facts() == ("pro", "admin", 0, 1, True)
+
+
+def test_the_outcome_of_set_has_the_same_names_whether_it_is_done_or_only_shown(cotex, octo: Tracked):
+    for flags in (["--dry-run"], []):
+        found = cotex("tier", "set", "ada", "pro", *flags, "--json").json
+        assert found.keys() >= {
+            "name", "tier", "tier_source", "repo_limit", "repo_count", "over_limit_since",
+            "pauses_at", "paused", "resumed", "dry_run",
+        }  # fmt: skip
+        assert (found["tier"], found["tier_source"], found["repo_limit"]) == ("pro", "admin", 10)
+
+
+def test_a_dry_run_of_auto_says_where_it_would_lead(cotex, octo: Tracked):
+    cotex("tier", "set", "ada", "pro")
+    done = cotex("tier", "set", "ada", "--auto", "--dry-run")
+    assert done.err == "ada would be on free (default); was on pro.\n1 of 2 repositories.\n"
+    assert cotex("user", "show", "ada", "--json").json["tier"] == "pro"
+
+
+def test_set_wants_a_tier_or_auto_and_not_neither(cotex, octo: Tracked):
+    done = cotex("tier", "set", "ada")
+    assert done.code == 2
+    assert "--auto" in done.err
+
+
+def test_a_tier_is_sold_by_the_month_and_by_the_year(cotex):
+    cotex("tier", "edit", "pro", "--stripe-price", "price_month")
+    done = cotex("tier", "edit", "pro", "--stripe-price", "price_year", "--interval", "year", "--json")
+    assert {each["interval"]: each["id"] for each in done.json["prices"]} == {
+        "month": "price_month", "year": "price_year",
+    }  # fmt: skip
+    assert cotex("tier", "edit", "pro", "--stripe-price", "price_x", "--interval", "week").code == 2
+    assert "price_month a month" in cotex("tier", "list").out

@@ -239,6 +239,14 @@ async def test_a_trial_is_given_once(world: World):
     assert world.fake.subscriptions(await world.customer())[0]["status"] == "active"
 
 
+async def test_of_two_checkouts_that_were_begun_only_one_can_be_paid_and_tried(world: World):
+    for session in [await world.checkout(trial_days=14) for _ in range(2)]:
+        with suppress(ValueError):  # it is not open any more
+            world.fake.pay(session)
+    found = world.fake.subscriptions(await world.customer())
+    assert [each["status"] for each in found] == ["trialing"]
+
+
 async def test_a_trial_is_not_given_again_to_whom_stripe_has_deleted(world: World):
     world.fake.pay(await world.checkout(trial_days=14))
     await world.reconcile()
