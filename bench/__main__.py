@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from bench import e2e, fanout, idle, ingest, purge, start
+from bench import e2e, fanout, idle, ingest, purge, start, timing
 from bench.client import Load
 from bench.figure import Result, Row, Run
 from bench.process import Broken
@@ -45,6 +45,7 @@ FIGURES = (
     Figure("idle", idle.measure, "idle"),
     Figure("e2e", e2e.measure, "e2e"),
     Figure("start", start.measure, "cli"),
+    Figure("timing", timing.measure, "timing"),
     Figure("purge", purge.measure, "purge"),
 )
 

@@ -195,8 +195,8 @@ async def servers() -> AsyncIterator[Serve]:
 
 
 def inside() -> Context:
-    """What the one server that runs in this process holds: to hold it up, or to look at its sockets."""
-    context: Context = Sanic.get_app().ctx
+    """What the server that this test started holds: to hold it up, or to look at its sockets."""
+    context: Context = list(Sanic._app_registry.values())[-1].ctx
     return context
 
 

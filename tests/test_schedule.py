@@ -8,6 +8,7 @@ from conftest import Clock, eventually
 
 from cotexd import schedule
 from cotexd.errors import Unavailable
+from cotexd.flows.billing import Account
 from cotexd.operations import events, nodes, repositories, upkeep
 from cotexd.operations.nodes import Server
 from cotexd.operations.repositories import Tracked
@@ -36,7 +37,7 @@ async def serving(store: Store) -> AsyncIterator[Store]:
 async def test_a_server_is_seen_as_soon_as_its_schedule_runs_and_goes_on_being_seen(
     serving: Store, clock: Clock
 ):
-    running = Schedule(serving, RETENTION, lambda: SERVER)
+    running = Schedule(serving, Account(serving, "", "", ()), RETENTION, lambda: SERVER)
     await running.start(SERVER)
     assert [each.id for each in await serving.read(nodes.running)] == ["one"]
     clock.forward(10 * nodes.ALIVE)
@@ -54,7 +55,7 @@ async def test_what_is_old_goes_without_anybody_asking(serving: Store, hello: Tr
     await serving.write(repositories.remove, docs.user_id, docs.id)
     clock.forward(RETENTION + timedelta(days=1))
     (last,) = logged(serving, hello)
-    running = Schedule(serving, RETENTION, lambda: SERVER)
+    running = Schedule(serving, Account(serving, "", "", ()), RETENTION, lambda: SERVER)
     await running.start(SERVER)
     await eventually(lambda: serving.look(events.log).floor == last - 1)
     await eventually(lambda: serving.look(stored) == last - 3)
@@ -66,7 +67,7 @@ async def test_what_is_old_goes_without_anybody_asking(serving: Store, hello: Tr
 async def test_one_turn_does_all_that_is_due(serving: Store, hello: Tracked, clock: Clock):
     logged(serving, hello, 2 * upkeep.BATCH + 5)
     clock.forward(RETENTION + timedelta(days=1))
-    await Schedule(serving, RETENTION, lambda: SERVER)._purge(RETENTION)
+    await Schedule(serving, Account(serving, "", "", ()), RETENTION, lambda: SERVER)._purge(RETENTION)
     assert serving.look(events.log).floor == 2 * upkeep.BATCH + 5
 
 
@@ -85,7 +86,7 @@ async def test_a_turn_that_fails_does_not_end_those_after_it(
             raise failure
         return SERVER
 
-    running = Schedule(serving, RETENTION, server)
+    running = Schedule(serving, Account(serving, "", "", ()), RETENTION, server)
     await running.start(SERVER)
     clock.forward(10 * nodes.ALIVE)
     await eventually(lambda: serving.look(nodes.running) != [])
@@ -102,7 +103,7 @@ async def test_what_was_stopped_stays_stopped(serving: Store, clock: Clock):
         turns += 1
         return SERVER
 
-    running = Schedule(serving, RETENTION, server)
+    running = Schedule(serving, Account(serving, "", "", ()), RETENTION, server)
     await running.start(SERVER)
     await eventually(lambda: turns > 0)
     running.stop()
@@ -114,4 +115,4 @@ async def test_what_was_stopped_stays_stopped(serving: Store, clock: Clock):
 
 
 def test_a_schedule_that_never_ran_can_be_stopped(store: Store):
-    Schedule(store, RETENTION, lambda: SERVER).stop()
+    Schedule(store, Account(store, "", "", ()), RETENTION, lambda: SERVER).stop()

@@ -12,7 +12,7 @@ from cotexd.config import Settings
 from cotexd.errors import Conflict, CotexError, NotFound, Unreachable
 from cotexd.operations import accounts, nodes, repositories, secrets
 from cotexd.operations.accounts import Account
-from cotexd.store import Actor, Store, Tx, act_as
+from cotexd.store import Actor, Store, Tx, acted_by
 
 
 def settings(context: typer.Context, **flags: object) -> Settings:
@@ -26,9 +26,9 @@ def opened(context: typer.Context) -> Iterator[Store]:
     """The store, for as long as the block runs."""
     current = settings(context)
     store = Store(current.database, current.data_dir, current.key)
-    act_as(Actor(_who_types(), "cli"))
     try:
-        yield store
+        with acted_by(Actor(_who_types(), "cli")):
+            yield store
     finally:
         store.close()
 

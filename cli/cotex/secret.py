@@ -46,17 +46,26 @@ def set_(context: typer.Context, name: Name, as_json: view.Json = False) -> None
 
 
 @app.command(
-    epilog=view.examples("cotex secret remove stripe-key --yes", "cotex secret remove github-token --yes")
+    epilog=view.examples("cotex secret remove stripe-key --dry-run", "cotex secret remove github-token --yes")
 )
-def remove(context: typer.Context, name: Name, yes: view.Yes = False, as_json: view.Json = False) -> None:
+def remove(
+    context: typer.Context,
+    name: Name,
+    yes: view.Yes = False,
+    dry_run: view.DryRun = False,
+    as_json: view.Json = False,
+) -> None:
     """Forget a secret."""
     with local.opened(context) as store:
-        view.confirm(f"Forget {name}?", yes=yes)
-        store.run(secrets.remove, name)
+        if dry_run:
+            store.rehearse(secrets.remove, name)
+        else:
+            view.confirm(f"Forget {name}?", yes=yes)
+            store.run(secrets.remove, name)
     if as_json:
         view.document({"name": name, "is_set": False})
     else:
-        view.say(f"{name} is forgotten.")
+        view.say(f"{name} {'would be' if dry_run else 'is'} forgotten.")
 
 
 @app.command(epilog=view.examples("cotex secret rotate signing", "cotex secret rotate signing --json"))

@@ -317,6 +317,20 @@ def redacted(url: str) -> str:
     return f"{parts.scheme}://{netloc}{parts.path}{'?' if query else ''}{query}"
 
 
+# Those of the drivers themselves too: a statement on a bare cursor passes Peewee by.
+_NOT_NOW = (
+    peewee.OperationalError,
+    peewee.InterfaceError,
+    peewee.InternalError,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.InternalError,
+    sqlite3.OperationalError,
+    sqlite3.InterfaceError,
+    sqlite3.InternalError,
+)
+
+
 @contextmanager
 def unavailable() -> Iterator[None]:
     """Turn what the database can't do right now into Unavailable, and a broken file into Failed.
@@ -329,7 +343,7 @@ def unavailable() -> Iterator[None]:
         yield
     except (UnicodeEncodeError, peewee.DataError, psycopg.DataError) as error:
         raise Invalid("That holds a character which cannot be stored.") from error
-    except (peewee.OperationalError, peewee.InterfaceError, peewee.InternalError) as error:
+    except _NOT_NOW as error:
         raise Unavailable(
             f"The database cannot be used right now: {_first_line(error)}.",
             hint="Nothing was changed. Look at the disk's space and at the database server, and try again.",

@@ -162,3 +162,7 @@ async def _refuse_unread(request: WebRequest, refusal: HTTPResponse) -> None:
     except TimeoutError:
         if request.transport is not None:
             request.transport.close()
+    finally:
+        if isinstance(request.stream, Http):
+            # Sanic would wait for the rest of it, of a sender who is gone too, for ever.
+            request.stream.request_body = None

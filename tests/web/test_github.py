@@ -467,6 +467,19 @@ async def test_after_a_refusal_nothing_of_its_body_is_taken_for_a_request(server
     await nothing_is_stored(server, hello)
 
 
+@on_sqlite
+async def test_a_refused_sender_that_leaves_without_its_body_costs_nothing_more(
+    server: Server, hello: Tracked
+):
+    others = handling()
+    for unsent in ({"transfer_encoding": b"chunked", "content_length": None}, {"content_length": b"1000"}):
+        async with connection(server) as (reader, writer):
+            writer.write(raw(hello, content_type=b"text/xml", **unsent))
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), WAIT)
+            assert head.startswith(b"HTTP/1.1 415 ")
+    await eventually(lambda: handling() <= others)
+
+
 # Paused, full, down.
 
 

@@ -13,10 +13,14 @@ BODY = (
 )
 
 
+def inside_app() -> Sanic:
+    return list(Sanic._app_registry.values())[-1]
+
+
 @pytest.fixture
 def impatient(server: Server) -> Server:
     """A server that waits for a second where others wait for many."""
-    Sanic.get_app().config.update(REQUEST_TIMEOUT=1, RESPONSE_TIMEOUT=1, KEEP_ALIVE_TIMEOUT=1)
+    inside_app().config.update(REQUEST_TIMEOUT=1, RESPONSE_TIMEOUT=1, KEEP_ALIVE_TIMEOUT=1)
     return server
 
 

@@ -166,7 +166,11 @@ TABLE: dict[str, Open | Kept] = {
 
 def mounted() -> set[str]:
     """The routes of the server that runs in this process."""
-    return {f"{method} /{route.path}" for route in Sanic.get_app().router.routes for method in route.methods}
+    return {
+        f"{method} /{route.path}"
+        for route in list(Sanic._app_registry.values())[-1].router.routes
+        for method in route.methods
+    }
 
 
 @pytest.fixture
