@@ -557,7 +557,7 @@ async def test_no_answer_comes_before_the_event_is_written(server: Server, hello
 
 
 @on_sqlite
-async def test_who_guesses_signatures_is_slowed_down_and_github_never(server: Server, hello: Tracked):
+async def test_who_guesses_signatures_is_slowed_down_and_github_never(server: Server, hello: Tracked, minute):
     async def guess() -> httpx.Response:
         return await server.github.deliver(hello, secret="wrong")
 
