@@ -71,7 +71,8 @@ def measure(run: Run) -> Result:
         )
         for (what, (one, other, far)), wrong in zip(apart.items(), ("signature", "password"), strict=True)
     ]
-    return Result(rows, {what: round(far, 2) for what, (_, _, far) in apart.items()} | {"bound": BOUND})
+    facts: dict[str, object] = {what: round(far, 2) for what, (_, _, far) in apart.items()}
+    return Result(rows, {**facts, "bound": BOUND})
 
 
 def _apart(send: Send, count: int, status: int) -> tuple[float, float, float]:
