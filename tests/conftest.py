@@ -31,7 +31,7 @@ from cotexd.operations import accounts, repositories, sessions, tokens
 from cotexd.operations.accounts import Account
 from cotexd.operations.repositories import Tracked
 from cotexd.store import Store, Tx
-from cotexd.web import Context
+from cotexd.web import App, Context
 from cotexd.web import limits as web_limits
 
 for _name in [name for name in os.environ if name.startswith("COTEX_") and name != "COTEX_PAYLOADS"]:
@@ -194,10 +194,14 @@ async def servers() -> AsyncIterator[Serve]:
         yield start
 
 
+def inside_app() -> App:
+    """The application of the server that this test started; one for a whole file may run beside it."""
+    return list(Sanic._app_registry.values())[-1]
+
+
 def inside() -> Context:
-    """What the server that this test started holds: to hold it up, or to look at its sockets."""
-    context: Context = list(Sanic._app_registry.values())[-1].ctx
-    return context
+    """What that server holds: to hold it up, or to look at its sockets."""
+    return inside_app().ctx
 
 
 @asynccontextmanager

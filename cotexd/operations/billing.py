@@ -19,7 +19,6 @@ from cotexd.store.models import Customer, StripeEvent, User
 
 EVENTS_KEPT = timedelta(days=60)
 """Stripe repeats an event for three days"""
-MAX_CHANGES = 1000
 
 
 class Known(msgspec.Struct, frozen=True):

@@ -57,10 +57,10 @@ def authenticate(tx: Tx, claims: Claims, own_iss: str) -> Caller | None:
     session = claims.session
     kind: Kind = "outside"
     if claims.iss == tokens.ISSUER:
-        found = script_tokens.is_good(tx, claims.session)
-        if found is None:
+        session = script_tokens.id_of(claims.session)
+        if not script_tokens.is_good(tx, session):
             raise Unauthorized("The token was revoked.", hint="Make a new one: cotex user token USER")
-        user_id, session, kind = claims.subject, found, "script"
+        user_id, kind = claims.subject, "script"
     elif claims.iss == own_iss:
         if not sessions.is_good(tx, claims.session):
             raise Unauthorized("The session has ended.", hint="Sign in again.")
@@ -103,7 +103,7 @@ def still_good(tx: Tx, caller: Caller) -> None:
     :raises Unauthorized: gone, or the token was revoked
     :raises Forbidden: disabled
     """
-    revoked = caller.kind == "script" and not script_tokens.is_listed_as_good(tx, caller.session)
+    revoked = caller.kind == "script" and not script_tokens.is_good(tx, caller.session)
     if revoked or (caller.kind == "session" and not sessions.is_good(tx, caller.session)):
         raise Unauthorized("The token was revoked.", hint="Sign in again, or make a new one.")
     _user(caller.id)

@@ -68,7 +68,7 @@ def issue(
     label = label or f"token-{tx.now:%Y%m%d-%H%M%S}"
     jti, expires_at = tokens.new_id(), (tx.now + lifetime).replace(microsecond=0)
     ScriptToken.insert(
-        id=_id_of(jti),
+        id=id_of(jti),
         user_id=account.id,
         label=label,
         scopes=scope.show(scopes),
@@ -115,17 +115,18 @@ def revoke(tx: Tx, name_or_id: str, label: str | None = None) -> list[Listed]:
     return listing(tx, account.id)
 
 
-def is_good(_: Tx, jti: str) -> str | None:
-    """The key of a script token's session, if the token is not revoked."""
-    row = ScriptToken.get_or_none(ScriptToken.id == _id_of(jti), ScriptToken.revoked_at.is_null())
-    return None if row is None else str(row.id)
+def is_good(_: Tx, token_id: str) -> bool:
+    """Whether a token is here, and not revoked.
+
+    :param token_id: see `id_of`
+    """
+    mine = ScriptToken.select().where(ScriptToken.id == token_id, ScriptToken.revoked_at.is_null())
+    return bool(mine.exists())
 
 
-def is_listed_as_good(_: Tx, session: str) -> bool:
-    """The same, of a session that `is_good` gave."""
-    return bool(
-        ScriptToken.select().where(ScriptToken.id == session, ScriptToken.revoked_at.is_null()).exists()
-    )
+def id_of(jti: str) -> str:
+    """The id under which a token is kept: from it nobody makes a token."""
+    return hashlib.sha256(jti.encode()).hexdigest()
 
 
 def forget_old(tx: Tx) -> int:
@@ -141,10 +142,6 @@ def signing_key(tx: Tx) -> bytes:
     key = secrets.token_bytes(_KEY_BYTES)
     SealedSecret.insert(name=_NAME, value=tx.vault.seal(key, _NAME), created_at=tx.now).execute()
     return key
-
-
-def _id_of(jti: str) -> str:
-    return hashlib.sha256(jti.encode()).hexdigest()
 
 
 def _listed_scopes(scopes: Scopes) -> list[str] | None:

@@ -4,8 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import jwt
 import pytest
-from conftest import Server
-from sanic import Sanic
+from conftest import Server, inside_app
 from websockets.asyncio.client import connect
 
 from cotexd.operations import accounts, tokens
@@ -110,7 +109,7 @@ async def test_the_name_of_the_scheme_may_be_written_in_any_case(server: Server)
 
 async def test_every_route_asks_for_a_token_but_those_that_say_so(server: Server):
     asked = set()
-    for route in list(Sanic._app_registry.values())[-1].router.routes:
+    for route in inside_app().router.routes:
         for method in route.methods:
             answer = await server.request(method, "/" + route.path.replace("<repo_id:str>", "x"))
             if route.path not in OPEN and not route.path.startswith("billing/"):

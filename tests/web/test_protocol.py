@@ -4,17 +4,12 @@ from urllib.parse import urlsplit
 import pytest
 import sanic
 from actors import WAIT
-from conftest import Server
-from sanic import Sanic
+from conftest import Server, inside_app
 
 HEAD = b"GET /health HTTP/1.1\r\nHost: x\r\n"
 BODY = (
     b"POST /api/repos HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n\r\n{"
 )
-
-
-def inside_app() -> Sanic:
-    return list(Sanic._app_registry.values())[-1]
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Server, serving, with_password
-from sanic import Sanic
+from conftest import Server, inside_app, serving, with_password
 
 from cotexd.config import Settings
 from cotexd.domain import scope
@@ -166,11 +165,7 @@ TABLE: dict[str, Open | Kept] = {
 
 def mounted() -> set[str]:
     """The routes of the server that runs in this process."""
-    return {
-        f"{method} /{route.path}"
-        for route in list(Sanic._app_registry.values())[-1].router.routes
-        for method in route.methods
-    }
+    return {f"{method} /{route.path}" for route in inside_app().router.routes for method in route.methods}
 
 
 @pytest.fixture
