@@ -112,7 +112,7 @@ def acknowledge_many(tx: Tx, acks: list[Ack]) -> list[None]:
         moves.append((ack.seq, ack.seq, ack.seq, ack.seq, now, user_id, kind, name))
         if kind == "session":
             moves.append((ack.seq, ack.seq, ack.seq, ack.seq, now, user_id, "shared", ""))
-    tx.database.cursor().executemany(_MOVE.replace("?", tx.database.param), moves)
+    tx.change_many(_MOVE, moves)
     return [None] * len(acks)
 
 

@@ -14,6 +14,7 @@ import zstandard
 from cotexd.domain import filter as filters
 from cotexd.domain.cursor import Ancestor, Log
 from cotexd.domain.event import Frame, frame
+from cotexd.domain.filter import Filter
 from cotexd.errors import BadSignature, CotexError, RepoPaused
 from cotexd.operations.visibility import Range, audiences, ranges_of, seek, wants
 from cotexd.store import Published, Tx
@@ -67,6 +68,12 @@ class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
     """the repository's filter keeps it out: it has its place in the log, and nobody gets it"""
 
 
+class _Repository(msgspec.Struct, frozen=True):
+    name: str
+    wants: Filter
+    paused: bool
+
+
 class Backlog(msgspec.Struct, frozen=True):
     """A part of what a user has not got yet: everything of theirs in (after, upto], `head` being the log's then."""
 
@@ -89,48 +96,58 @@ def accept_many(tx: Tx, incoming: list[Incoming]) -> list[Accepted | CotexError]
     A BadSignature among the results is a repository that was removed since its signature was checked, a RepoPaused
     one that is paused. The events' audiences are decided here, in the transaction that gives them their place.
     """
-    repo_ids = {each.repo_id for each in incoming}
-    repos = {
-        row.id: row
-        for row in Repository.select(
-            Repository.id, Repository.name, Repository.paused_at, Repository.limited_at, Repository.wants
-        ).where(Repository.id.in_(repo_ids), Repository.removed_at.is_null())
-    }
-    known = {
-        (row.delivery_id, row.repo_id): Accepted(row.id, row.seq, duplicate=True, filtered=row.filtered)
-        for row in Event.select(Event.delivery_id, Event.repo_id, Event.id, Event.seq, Event.filtered).where(
-            Event.delivery_id.in_({each.delivery_id for each in incoming})
-        )
-    }
+    repos, known = _repositories(tx, {each.repo_id for each in incoming}), _known(tx, incoming)
     results: list[Accepted | CotexError] = []
     new: list[tuple[Incoming, Accepted]] = []
-    seq = int(LogState.get_by_id(1).head)
+    ((seq,),) = tx.rows("SELECT head FROM log_state WHERE id = 1")
     for each in incoming:
-        key = (each.delivery_id, each.repo_id)
-        if each.repo_id not in repos:
+        key, repo = (each.delivery_id, each.repo_id), repos.get(each.repo_id)
+        if repo is None:
             results.append(BadSignature())
         elif key in known:
             results.append(known[key])
-        elif repos[each.repo_id].paused_at or repos[each.repo_id].limited_at:
-            results.append(_paused(repos[each.repo_id].name))
+        elif repo.paused:
+            results.append(_paused(repo.name))
         else:
             seq += 1
-            wanted = filters.decode(repos[each.repo_id].wants)
-            out = not wanted.passes(each.event_type, each.branch, each.paths)
+            out = not repo.wants.passes(each.event_type, each.branch, each.paths)
             accepted = Accepted(str(uuid.uuid4()), seq, duplicate=False, filtered=out)
             known[key] = Accepted(accepted.event_id, seq, duplicate=True, filtered=out)
             new.append((each, accepted))
             results.append(accepted)
     if new:
-        _append(tx, new, {repo_id: row.name for repo_id, row in repos.items()})
+        _append(tx, new, repos)
     return results
 
 
-def _append(tx: Tx, new: list[tuple[Incoming, Accepted]], names: dict[str, str]) -> None:
+def _repositories(tx: Tx, repo_ids: set[str]) -> dict[str, _Repository]:
+    rows = tx.rows(
+        "SELECT id, name, wants, paused_at IS NOT NULL OR limited_at IS NOT NULL"
+        " FROM repository WHERE removed_at IS NULL AND id IN ?",
+        repo_ids,
+    )
+    return {
+        repo_id: _Repository(name, filters.decode(wants), bool(paused))
+        for repo_id, name, wants, paused in rows
+    }
+
+
+def _known(tx: Tx, incoming: list[Incoming]) -> dict[tuple[str, str], Accepted]:
+    """Those of these deliveries that the log has already, by GUID and repository."""
+    rows = tx.rows(
+        "SELECT delivery_id, repo_id, id, seq, filtered FROM event WHERE delivery_id IN ?",
+        {each.delivery_id for each in incoming},
+    )
+    return {
+        (guid, repo_id): Accepted(event_id, seq, duplicate=True, filtered=bool(filtered))
+        for guid, repo_id, event_id, seq, filtered in rows
+    }
+
+
+def _append(tx: Tx, new: list[tuple[Incoming, Accepted]], repos: dict[str, _Repository]) -> None:
     moment = Event.created_at.db_value(tx.now)
-    # Not insert_many: building that statement costs more than running it (docs/performance.md).
-    tx.database.cursor().executemany(
-        _INSERT.replace("?", tx.database.param),
+    tx.change_many(
+        _INSERT,
         [
             (
                 accepted.seq,
@@ -149,16 +166,16 @@ def _append(tx: Tx, new: list[tuple[Incoming, Accepted]], names: dict[str, str])
         ],
     )
     touched = {each.repo_id for each, _ in new}
-    Repository.update(last_event_at=tx.now).where(Repository.id.in_(touched)).execute()
+    tx.change("UPDATE repository SET last_event_at = ? WHERE id IN ?", moment, touched)
     tx.head = new[-1][1].seq
     # Nobody else can have moved it: a write transaction is alone from its begin.
-    LogState.update(head=tx.head).execute()
-    members = audiences(touched)
+    tx.change("UPDATE log_state SET head = ?", tx.head)
+    members = audiences(tx, touched)
     for each, accepted in new:
         travelling = frame(
             seq=accepted.seq,
             event_id=accepted.event_id,
-            repo_name=names[each.repo_id],
+            repo_name=repos[each.repo_id].name,
             event_type=each.event_type,
             summary=each.summary,
             created_at=tx.now,

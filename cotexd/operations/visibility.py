@@ -66,14 +66,15 @@ def ranges_of(user_id: str) -> list[Range]:
     ]
 
 
-def audiences(repo_ids: Collection[str]) -> dict[str, list[tuple[str, Filter]]]:
+def audiences(tx: Tx, repo_ids: Collection[str]) -> dict[str, list[tuple[str, Filter]]]:
     """Who sees a new event of each repository: its members of this moment, each with what they want of it."""
     found: dict[str, list[tuple[str, Filter]]] = {}
-    rows = Membership.select(Membership.repo_id, Membership.user_id, Membership.wants).where(
-        Membership.repo_id.in_(repo_ids), Membership.until_seq.is_null()
+    rows = tx.rows(
+        "SELECT repo_id, user_id, wants FROM membership WHERE until_seq IS NULL AND repo_id IN ?",
+        frozenset(repo_ids),
     )
-    for row in rows:
-        found.setdefault(row.repo_id, []).append((row.user_id, filters.decode(row.wants)))
+    for repo_id, user_id, wanted in rows:
+        found.setdefault(repo_id, []).append((user_id, filters.decode(wanted)))
     return found
 
 
@@ -94,7 +95,6 @@ def seek(
     One seek on the index (repo_id, seq) a range, merged: what it costs doesn't grow with the depth of the log, as
     that of `repo_id IN (…) ORDER BY seq` does.
     """
-    mark = tx.database.param
     order = "DESC" if newest_first else "ASC"
     conditions, filters = "", []
     for column, operator, value in (
@@ -103,10 +103,10 @@ def seek(
         ("created_at", "<=", None if until is None else Event.created_at.db_value(until)),
     ):
         if value is not None:
-            conditions += f" AND {column} {operator} {mark}"
+            conditions += f" AND {column} {operator} ?"
             filters.append(value)
     term = (
-        f"SELECT seq FROM (SELECT seq FROM event WHERE repo_id = {mark} AND seq > {mark} AND seq <= {mark}"  # noqa: S608
+        f"SELECT seq FROM (SELECT seq FROM event WHERE repo_id = ? AND seq > ? AND seq <= ?"  # noqa: S608
         f"{conditions} ORDER BY seq {order} LIMIT {limit:d}) AS one"
     )
     seqs: list[int] = []
@@ -118,7 +118,7 @@ def seek(
             for value in (each.repo_id, low, high, *filters)
         ]
         query = f"{' UNION ALL '.join([term] * len(some))} ORDER BY seq {order} LIMIT {limit:d}"
-        seqs.extend(seq for (seq,) in tx.database.execute_sql(query, parameters))
+        seqs.extend(seq for (seq,) in tx.rows(query, *parameters))
     return sorted(seqs, reverse=newest_first)[:limit]
 
 

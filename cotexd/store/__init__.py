@@ -33,7 +33,17 @@ from cotexd.store.models import bound
 from cotexd.store.transaction import Actor, Published, Tx, act_as, acted_by
 from cotexd.store.writer import Job, Writer
 
-__all__ = ["Actor", "Description", "Published", "Store", "StoreFiles", "Tx", "act_as", "acted_by", "redacted"]
+__all__ = [
+    "Actor",
+    "Description",
+    "Published",
+    "Store",
+    "StoreFiles",
+    "Tx",
+    "act_as",
+    "acted_by",
+    "redacted",
+]
 
 READERS = 4
 """threads that read; each has a connection of its own"""

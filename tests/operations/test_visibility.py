@@ -157,8 +157,8 @@ def test_what_is_purged_counts_as_long_as_its_stub_is_there(
 
 
 def test_the_audience_of_an_event_is_those_who_are_members_now(store: Store, hello: Tracked, eve: Account):
-    def audiences(_: Tx) -> dict[str, list[str]]:
-        found = visibility.audiences([hello.id, "unknown"])
+    def audiences(tx: Tx) -> dict[str, list[str]]:
+        found = visibility.audiences(tx, [hello.id, "unknown"])
         return {repo_id: [user_id for user_id, _ in members] for repo_id, members in found.items()}
 
     assert store.look(audiences) == {hello.id: [hello.user_id]}
