@@ -1,8 +1,10 @@
 import json
+import time
 
 import httpx
 import pytest
 
+from actors import WAIT
 from cotexd.operations.repositories import Tracked
 
 
@@ -31,10 +33,9 @@ def test_a_running_server_logs_at_the_new_level_without_a_restart(cotex, octo: T
     with httpx.Client(base_url=server.url, trust_env=False) as client:
         client.get("/before")
         cotex("log", "level", "debug")
-        for _ in range(1000):
+        until = time.monotonic() + WAIT
+        while not any("/after" in line for line in server.err.said) and time.monotonic() < until:
             client.get("/after")
-            if any("/after" in line for line in server.err.said):
-                break
     said = [json.loads(line) for line in server.end().err.splitlines() if line.startswith("{")]
     assert "/after" in {line.get("path") for line in said}
     assert "/before" not in {line.get("path") for line in said}
