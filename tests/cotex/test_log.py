@@ -3,8 +3,8 @@ import time
 
 import httpx
 import pytest
-
 from actors import WAIT
+
 from cotexd.operations.repositories import Tracked
 
 
