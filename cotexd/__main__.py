@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
         telemetry.set_up(settings.log_level, settings.log_format)
         from cotexd import appliance
 
-        appliance.run(settings)
+        appliance.run(lambda: config.load(given))
     except CotexError as error:
         sys.stderr.write("\n".join(filter(None, (error.message, error.hint))) + "\n")
         return USAGE if error.code == "invalid" else 1

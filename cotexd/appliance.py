@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import dataclasses
+import functools
 import os
 import resource
 import signal
@@ -13,7 +15,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from cotexd import __version__, config, metrics
+from cotexd import __version__, config, metrics, telemetry
 from cotexd.config import Settings
 from cotexd.errors import CotexError, Failed
 from cotexd.flows.billing import Account, Terms
@@ -25,12 +27,26 @@ from cotexd.operations.nodes import Server
 from cotexd.schedule import Schedule
 from cotexd.store import Store
 from cotexd.web import App, Context, build
-from cotexd.web.auth import Authenticator
+from cotexd.web.auth import Authenticator, caller_of
 from cotexd.web.limits import Limits
 from cotexd.web.protocol import Protocol
 
 BACKLOG = 2048
 """connections that the kernel keeps for us while we are busy"""
+RELOADABLE = frozenset(
+    {
+        "accept_sha1",
+        "allowed_origins",
+        "drain",
+        "log_level",
+        "max_connections",
+        "max_connections_per_user",
+        "metrics_networks",
+        "rate_limit",
+        "trusted_proxies",
+    }
+)
+"""options that are in force at once; tiers, users and secrets always are"""
 
 _logger = structlog.get_logger("cotexd")
 
@@ -45,6 +61,7 @@ class Appliance:
         self._alone = alone
         self._started_at = datetime.now(UTC)
         self._address = ""
+        self._context: Context | None = None
         self._closing: list[Callable[[], object]] = []
 
     @property
@@ -71,7 +88,12 @@ class Appliance:
         _allow_many_files()
 
         store = await asyncio.to_thread(Store, settings.database, settings.data_dir, settings.key)
-        hub = Hub(store)
+        hub = Hub(
+            store,
+            self.id,
+            max_connections=settings.max_connections,
+            max_connections_per_user=settings.max_connections_per_user,
+        )
         self._closing.append(store.stop)
         if store.start(hub.publish, hub.moved):
             _logger.warning(
@@ -81,19 +103,21 @@ class Appliance:
         self._closing.append(hub.close)
         _logger.info("store_open", database=store.dialect.name, head=hub.head)
 
-        context = await self._context(store, hub)
+        context = await self._furnish(store, hub)
+        self._context = context
         schedule = Schedule(store, context.stripe, settings.retention, lambda: self._describe(hub))
         self._closing.append(lambda: store.write(nodes.leave, self.id))
         await schedule.start(self._describe(hub))
         self._closing.append(schedule.stop)
 
         self._closing.append(await self._serve(build(context, alone=self._alone), listening))
+        self._closing.append(lambda: hub.drain(self.settings.drain.total_seconds()))
         self._closing.append(lambda: setattr(context, "draining", True))
         metrics.BUILD.labels(__version__).set(1)
         metrics.STARTED.set(self._started_at.timestamp())
         _logger.info("ready", url=self.url)
 
-    async def _context(self, store: Store, hub: Hub) -> Context:
+    async def _furnish(self, store: Store, hub: Hub) -> Context:
         settings = self.settings
         http = jwks.client()
         self._closing.append(http.aclose)
@@ -109,7 +133,7 @@ class Appliance:
         sold = await store.read(tiers.price_of, "pro", "month")
         if settings.stripe_price and settings.stripe_price != sold:
             await store.write(tiers.edit, "pro", price=settings.stripe_price)
-        return Context(
+        context = Context(
             store,
             hub,
             authenticator,
@@ -127,6 +151,34 @@ class Appliance:
             settings.allowed_origins,
             settings.trusted_proxies,
             settings.metrics_networks,
+        )
+        hub.sign_in = functools.partial(caller_of, context)
+        return context
+
+    def reload(self, settings: Settings) -> None:
+        """Take over what can be changed while running, and say what can't."""
+        changed = {
+            option.name: config.key_of(option)
+            for option in config.declared()
+            if getattr(settings, option.name) != getattr(self.settings, option.name)
+        }
+        taken = changed.keys() & RELOADABLE
+        self.settings = dataclasses.replace(
+            self.settings, **{name: getattr(settings, name) for name in taken}
+        )
+        telemetry.levels.configure(settings.log_level)
+        if self._context is not None:
+            self._context.accept_sha1 = settings.accept_sha1
+            self._context.allowed_origins = settings.allowed_origins
+            self._context.metrics_networks = settings.metrics_networks
+            self._context.trusted_proxies = settings.trusted_proxies
+            self._context.limits.rate_limit = settings.rate_limit
+            self._context.hub.max_connections = settings.max_connections
+            self._context.hub.max_connections_per_user = settings.max_connections_per_user
+        _logger.info(
+            "reloaded",
+            changed=[key for name, key in changed.items() if name in taken],
+            needs_restart=[key for name, key in changed.items() if name not in taken],
         )
 
     async def _serve(self, app: App, listening: socket.socket) -> Callable[[], object]:
@@ -189,22 +241,25 @@ class Appliance:
         )
 
 
-def run(settings: Settings, started: Callable[[str], None] = lambda _: None) -> None:
-    """Serve until SIGTERM or SIGINT.
+def run(load: Callable[[], Settings], started: Callable[[str], None] = lambda _: None) -> None:
+    """Serve until SIGTERM or SIGINT; on SIGHUP, read the settings again.
 
+    :param load: reads the settings
     :param started: is told the URL once requests are answered
     :raises CotexError: it could not start
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve_until_signal(settings, started))
+        runner.run(_serve_until_signal(load, started))
 
 
-async def _serve_until_signal(settings: Settings, started: Callable[[str], None]) -> None:
+async def _serve_until_signal(load: Callable[[], Settings], started: Callable[[str], None]) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    appliance = Appliance(settings, alone=True)
+    appliance = Appliance(load(), alone=True)
+    # From now on: before, it would be the end of us.
+    loop.add_signal_handler(signal.SIGHUP, _reload, appliance, load)
     await appliance.start()
     started(appliance.url)
     await stopping.wait()
@@ -212,6 +267,13 @@ async def _serve_until_signal(settings: Settings, started: Callable[[str], None]
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)
     await appliance.stop()
+
+
+def _reload(appliance: Appliance, load: Callable[[], Settings]) -> None:
+    try:
+        appliance.reload(load())
+    except CotexError as error:
+        _logger.warning("reload_refused", reason=error.message)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -45,9 +45,16 @@ class Settings:
         timedelta(days=14), options.between(timedelta(minutes=1), MAX_RETENTION), "how long payloads are kept"
     )
     drain: timedelta = options.option(
-        timedelta(seconds=5),
-        options.between(timedelta(0), timedelta(minutes=5)),
-        "how long a stopping server waits for the requests that it has begun",
+        timedelta(seconds=8),
+        options.seconds(0, 300),
+        "how long a stopping server takes to send its clients away, and waits for the requests that it has begun",
+        key="drain_seconds",
+    )
+    max_connections: int = options.option(
+        20_000, options.count(1, 10**6), "clients that may be connected at once"
+    )
+    max_connections_per_user: int = options.option(
+        5_000, options.count(1, 10**6), "of them, those of one user"
     )
     log_level: str = options.option(
         "info", options.one_of("debug", "info", "warning", "error"), "least severe line", key="log.level"

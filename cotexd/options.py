@@ -85,6 +85,17 @@ def between(least: timedelta, most: timedelta) -> Parse:
     return parse
 
 
+def seconds(least: int, most: int) -> Parse:
+    """A number of seconds; a duration is one too."""
+    limits = between(timedelta(seconds=least), timedelta(seconds=most))
+
+    def parse(value: object) -> object:
+        bare = isinstance(value, int) or (isinstance(value, str) and value.isdigit())
+        return limits(f"{value}s" if bare else value)
+
+    return parse
+
+
 def url(value: object) -> str:
     url = text(value).rstrip("/")
     try:

@@ -40,7 +40,7 @@ def test_without_anything_the_defaults_hold_and_nobody_else_can_connect():
 
 
 def test_flags_go_before_the_environment_that_before_the_file_and_that_before_the_defaults(file: Path):
-    file.write_text("port = 1\nretention = '1d'\ndrain = '1s'\n")
+    file.write_text("port = 1\nretention = '1d'\ndrain_seconds = 1\n")
     settings = load({"config": str(file), "port": "3"}, COTEX_PORT="2", COTEX_RETENTION="2d")
     assert (settings.port, settings.retention, settings.drain) == (
         3,
@@ -48,7 +48,7 @@ def test_flags_go_before_the_environment_that_before_the_file_and_that_before_th
         timedelta(seconds=1),
     )
     assert settings.log_level == "info"
-    assert [origin(settings, key) for key in ("port", "retention", "drain", "log.level")] == [
+    assert [origin(settings, key) for key in ("port", "retention", "drain_seconds", "log.level")] == [
         "--port",
         "COTEX_RETENTION",
         str(file),
@@ -71,7 +71,15 @@ def test_a_flag_that_is_given_as_nothing_or_zero_is_given():
 )
 def test_every_option_can_be_set_in_the_file_and_in_the_environment(option, file: Path):
     examples = {"log.level": "debug", "log.format": "json", "webhooks.accept_sha1": "false", "port": "1"}
-    examples |= {"retention": "3d", "drain": "3s", "public_url": "https://x", "host": "h", "data_dir": "/d"}
+    examples |= {
+        "retention": "3d",
+        "drain_seconds": "3",
+        "max_connections": "9",
+        "max_connections_per_user": "3",
+        "public_url": "https://x",
+        "host": "h",
+        "data_dir": "/d",
+    }
     examples |= {"allowed_origins": "cotex://app", "rate_limit": "5", "trusted_proxies": "10.0.0.0/8"}
     examples |= {
         "metrics.networks": "10.0.0.0/8",
@@ -163,7 +171,7 @@ def test_all_that_is_wrong_is_said_at_once(file: Path):
     file.write_text("retention = 5\nprot = 1\n[log]\nlevel = 'loud'\n")
     found = problems({"config": str(file), "drain": "soon"}, COTEX_PORT="many", COTEX_KEY_FILE="/none")
     assert len(found) == 6
-    for part in ("retention", "prot", "log.level", "drain", "port must", "COTEX_KEY_FILE"):
+    for part in ("retention", "prot", "log.level", "drain_seconds", "port must", "COTEX_KEY_FILE"):
         assert sum(line.startswith(part) or f" {part}" in line for line in found) >= 1, (part, found)
 
 
@@ -193,6 +201,10 @@ def test_what_is_wrong_says_where_it_came_from(file: Path):
         ("retention", "366d"),
         ("retention", "14"),
         ("drain", "6m"),
+        ("drain", "301"),
+        ("drain", "-1"),
+        ("max_connections", "0"),
+        ("max_connections_per_user", "many"),
         ("log_level", "LOUD"),
         ("log_format", "xml"),
         ("accept_sha1", "perhaps"),

@@ -66,7 +66,7 @@ def test_a_signal_ends_it_with_0_and_without_a_word_on_standard_output(
 
 
 def test_a_second_signal_does_not_wait_for_the_first(start: Start):
-    process = start(COTEX_DRAIN="5m")
+    process = start(COTEX_DRAIN_SECONDS="5m")
     url = url_of(process)
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as slow:
         slow.sendall(b"POST /api/webhooks/github/x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
@@ -82,7 +82,9 @@ def test_a_second_signal_does_not_wait_for_the_first(start: Start):
 
 
 def test_its_flags_go_before_the_environment(start: Start, tmp_path: Path):
-    process = start("--data-dir", str(tmp_path / "other"), "--port", "0", COTEX_PORT="1", COTEX_DRAIN="1s")
+    process = start(
+        "--data-dir", str(tmp_path / "other"), "--port", "0", COTEX_PORT="1", COTEX_DRAIN_SECONDS="1s"
+    )
     assert url_of(process).startswith("http://127.0.0.1:")
     assert (tmp_path / "other" / "cotexd.db").exists()
     assert not (tmp_path / "data").exists()

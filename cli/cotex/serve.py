@@ -1,5 +1,6 @@
 """`cotex serve`: the same server as `cotexd`, for people: it says what to type next."""
 
+import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,8 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="Configuration file.")] = None,
 ) -> None:
     """Run the server, until Ctrl-C or SIGTERM. Makes what is missing; private to this machine unless told."""
-    settings = local.settings(
+    load = functools.partial(
+        local.settings,
         context,
         host=host,
         port=port,
@@ -38,6 +40,7 @@ def serve(
         database=database,
         config=None if config is None else str(config),
     )
+    settings = load()
     telemetry.set_up(settings.log_level, settings.log_format)
     store = Store(settings.database, settings.data_dir, settings.key)
     users = store.look(accounts.all_of_them)
@@ -57,4 +60,4 @@ def serve(
             view.say(f"  cotex repo add octo/hello --user {users[0].name if users else 'ada'}")
             view.say("  cotex tail          and, in a third one,   cotex event send --repo octo/hello\n")
 
-    appliance.run(settings, started)
+    appliance.run(load, started)

@@ -64,6 +64,9 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
     seq: int
     tail: bytes
+    repo_id: str = ""
+    repo_name: str = ""
+    event_type: str = ""
 
 
 class _Tail(msgspec.Struct, frozen=True):
@@ -104,12 +107,19 @@ def summarise(delivery: Delivery, repo_name: str, received_at: datetime) -> Summ
 
 
 def frame(
-    *, seq: int, event_id: str, repo_name: str, event_type: str, summary: bytes, created_at: datetime
+    *,
+    seq: int,
+    event_id: str,
+    repo_id: str,
+    repo_name: str,
+    event_type: str,
+    summary: bytes,
+    created_at: datetime,
 ) -> Frame:
     """Encode an event's message once; `summary` is a Summary as JSON."""
     tail = msgspec.json.encode(_Tail(repo_name, event_type, msgspec.Raw(summary), created_at, event_id, seq))
     # Without its opening and its closing brace: live.wire puts the receiver before it and prev after it.
-    return Frame(seq, tail[1:-1])
+    return Frame(seq, tail[1:-1], repo_id, repo_name, event_type)
 
 
 def branch_of(kind: str, document: dict[str, object]) -> str:

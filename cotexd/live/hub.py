@@ -8,21 +8,26 @@ not have found out, and a session that compares with `head` can rely on it.
 
 import asyncio
 import contextlib
+import random
 import time
-from collections.abc import Coroutine, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime
 
 import structlog
 
 from cotexd import metrics
+from cotexd.domain.cursor import Cursor
 from cotexd.domain.event import Frame
-from cotexd.errors import Unavailable
+from cotexd.errors import CotexError, Unavailable
 from cotexd.live import session as lives
 from cotexd.live import wire
+from cotexd.live.connection import CLOSING, PROTOCOLS, Connection
+from cotexd.live.presence import Presence
 from cotexd.live.session import Keep
-from cotexd.live.socket import CLOSING, Socket
-from cotexd.operations import cursors, events, notices
+from cotexd.operations import cursors, events, identities, notices
 from cotexd.operations.cursors import Keeper
+from cotexd.operations.identities import Caller
 from cotexd.store import Published, Store, Tx
 
 TICK = 0.1
@@ -32,20 +37,43 @@ ACKS_EVERY = 0.05
 """seconds for which acknowledgements are collected into one write"""
 RETRY = 1.0
 """seconds until the log is asked again when the database was away"""
+READS_AT_ONCE = 64
+"""parts of the backlog that are read in one go, when many clients come back together"""
+LEAVE_AT_ONCE = 500
+"""clients a second that a stopping server sends away, so that they don't all come back in the same moment"""
+FOREVER = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 
 _logger = structlog.get_logger("cotexd.hub")
+
+
+class TooManyConnections(Unavailable):
+    code = "too_many_connections"
 
 
 class Hub:
     """All on the event loop; no locks, since nothing here awaits between a look and what it decides."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self,
+        store: Store,
+        node_id: str = "",
+        *,
+        max_connections: int = 20_000,
+        max_connections_per_user: int = 1_000,
+    ) -> None:
         self.head = 0
         """the last seq that was handed out"""
+        self.max_connections = max_connections
+        self.max_connections_per_user = max_connections_per_user
+        self.sign_in: Callable[[str, str], Awaitable[Caller]] | None = None
+        """whom a token signs in that came from an address; web says it"""
         self._store = store
-        self._sockets: dict[str, set[Socket]] = {}
+        self._presence = Presence(store, node_id)
+        self._connections: dict[str, set[Connection]] = {}
+        self._coming: Counter[str] = Counter()
         self._addressed: dict[str, bytes] = {}
-        self._spokes: list[set[Socket]] = [set() for _ in range(SPOKES)]
+        self._reads: dict[tuple[str, int], list[Connection]] = {}
+        self._spokes: list[set[Connection]] = [set() for _ in range(SPOKES)]
         self._turn = 0
         self._known_notice = 0
         self._looking = False
@@ -62,6 +90,7 @@ class Hub:
         found = await self._store.read(_bearings)
         self.head = max(self.head, found[0])
         self._known_notice = found[1]
+        self._presence.open()
         self._schedule_tick()
 
     def __len__(self) -> int:
@@ -75,29 +104,53 @@ class Hub:
         """Bring the gauges up to date, for whoever reads them now."""
         everybody = self._all()
         metrics.HEAD.set(self.head)
-        metrics.USERS.set(len(self._sockets))
-        metrics.LIVE.set(sum(socket.session.live for socket in everybody))
-        metrics.UNSENT.set(sum(socket.waiting for socket in everybody))
-        newer = sum(socket.session.v2 for socket in everybody)
-        metrics.SOCKETS.labels("v2").set(newer)
-        metrics.SOCKETS.labels("legacy").set(len(everybody) - newer)
+        metrics.USERS.set(len(self._connections))
+        metrics.LIVE.set(sum(each.session.live for each in everybody))
+        metrics.UNSENT.set(sum(each.waiting for each in everybody))
+        found = Counter(each.about.protocol for each in everybody)
+        for protocol in PROTOCOLS:
+            metrics.SOCKETS.labels(protocol).set(found[protocol])
 
-    def attach(self, socket: Socket) -> None:
-        user_id = socket.session.user_id
+    @contextlib.contextmanager
+    def room_for(self, user_id: str) -> Iterator[None]:
+        """Keep a place for one more connection of a user, until it is attached.
+
+        :raises TooManyConnections: there is none
+        """
+        coming = sum(self._coming.values())
+        if len(self) + coming >= self.max_connections:
+            raise TooManyConnections(f"This server takes {self.max_connections} connections, and has them.")
+        if len(self._connections.get(user_id, ())) + self._coming[user_id] >= self.max_connections_per_user:
+            raise TooManyConnections(
+                f"One user may have {self.max_connections_per_user} connections, and you have them.",
+                hint="Close some, or have COTEX_MAX_CONNECTIONS_PER_USER raised.",
+            )
+        self._coming[user_id] += 1
+        try:
+            yield
+        finally:
+            self._coming[user_id] -= 1
+            if not self._coming[user_id]:
+                del self._coming[user_id]
+
+    def attach(self, connection: Connection) -> None:
+        user_id = connection.session.user_id
         self._empty.clear()
-        self._sockets.setdefault(user_id, set()).add(socket)
+        self._connections.setdefault(user_id, set()).add(connection)
         self._addressed.setdefault(user_id, wire.addressed_to(user_id))
-        min(self._spokes, key=len).add(socket)
+        min(self._spokes, key=len).add(connection)
+        self._presence.came(connection)
 
-    def detach(self, socket: Socket) -> None:
-        user_id = socket.session.user_id
-        mine = self._sockets.get(user_id, set())
-        mine.discard(socket)
+    def detach(self, connection: Connection) -> None:
+        user_id = connection.session.user_id
+        self._presence.went(connection)
+        mine = self._connections.get(user_id, set())
+        mine.discard(connection)
         if not mine:
-            self._sockets.pop(user_id, None)
+            self._connections.pop(user_id, None)
             self._addressed.pop(user_id, None)
         for spoke in self._spokes:
-            spoke.discard(socket)
+            spoke.discard(connection)
         if not len(self):
             self._empty.set()
 
@@ -119,10 +172,23 @@ class Hub:
             self._looking = True
             self._start(self._look())
 
-    def read(self, socket: Socket, after: int) -> None:
-        """Read a part of the backlog for a socket."""
+    def read(self, connection: Connection, after: int) -> None:
+        """Read a part of the backlog for a connection, with those of all who ask in the same moment."""
+        if self._closed:
+            return
+        if not self._reads:
+            asyncio.get_running_loop().call_soon(self._start_reading)
+        self._reads.setdefault((connection.session.user_id, after), []).append(connection)
+
+    def resume(self, connection: Connection, cursor: Cursor) -> None:
+        """Find out where a client goes on that asked to."""
         if not self._closed:
-            self._start(self._read(socket, after))
+            self._start(self._resume(connection, cursor))
+
+    def authenticate(self, connection: Connection, token: str) -> None:
+        """Find out whether a client may go on with a fresh token."""
+        if not self._closed:
+            self._start(self._authenticate(connection, token))
 
     def keep(self, effect: Keep) -> None:
         """Collect acknowledgements, so that a thousand of them are one write."""
@@ -132,11 +198,33 @@ class Hub:
             loop = asyncio.get_running_loop()
             self._ack_timer = loop.call_later(ACKS_EVERY, lambda: self._start(self._flush_acks()))
 
+    async def drain(self, seconds: float) -> None:
+        """Tell everybody to go, hand out what is still being written, then send them away, a few at a time.
+
+        :param seconds: after these all are gone, or as good as
+        """
+        everybody = self._all()
+        spread = min(seconds, len(everybody) / LEAVE_AT_ONCE)
+        leaving = [(each, random.uniform(0, spread)) for each in everybody]  # noqa: S311  # jitter, no secret
+        for each, after in leaving:
+            each.drain(after)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        with contextlib.suppress(TimeoutError, Unavailable):
+            async with asyncio.timeout_at(deadline):
+                await self._store.write(_nothing)
+        for each, after in leaving:
+            at = min(loop.time() + after, deadline)
+            loop.call_at(at, each.close, lives.RESTARTING, "restarting")
+        if everybody:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), spread + CLOSING)
+
     async def close(self) -> None:
-        """Send everybody away, to come back soon, and keep what they have acknowledged."""
+        """End what is still connected, and keep what was acknowledged."""
         self._closed = True
-        for socket in self._all():
-            socket.close(lives.RESTARTING, "restarting")
+        for each in self._all():
+            each.close(lives.RESTARTING, "restarting")
         for timer in (self._tick_timer, self._ack_timer):
             if timer is not None:
                 timer.cancel()
@@ -146,6 +234,7 @@ class Hub:
         for task in list(self._tasks):
             task.cancel()
         await self._flush_acks()
+        await self._presence.close()
 
     # Reading the log.
 
@@ -173,17 +262,56 @@ class Hub:
             if self._look_again:
                 self.moved()
 
-    async def _read(self, socket: Socket, after: int) -> None:
+    def _start_reading(self) -> None:
+        reads, self._reads = list(self._reads.items()), {}
+        for start in range(0, len(reads), READS_AT_ONCE):
+            self._start(self._read(dict(reads[start : start + READS_AT_ONCE])))
+
+    async def _read(self, wanted: dict[tuple[str, int], list[Connection]]) -> None:
         while True:
             try:
-                part = await self._store.read(events.backlog, socket.session.user_id, after)
+                parts = await self._store.read(events.backlogs, tuple(wanted))
             except Unavailable as error:
                 _logger.warning("backlog_unreadable", error=error.message)
                 await asyncio.sleep(RETRY)
             else:
-                metrics.REPLAYED.inc(len(part.frames))
-                socket.backlog(part.frames, part.upto, part.head, self.head)
-                return
+                break
+        for part, connections in zip(parts, wanted.values(), strict=True):
+            metrics.REPLAYED.inc(len(part.frames) * len(connections))
+            for each in connections:
+                each.backlog(part.frames, part.upto, part.head, self.head)
+
+    async def _resume(self, connection: Connection, cursor: Cursor) -> None:
+        session = connection.session
+        while True:
+            try:
+                start = await self._store.read(cursors.resume, session.user_id, cursor, session.selection)
+            except Unavailable as error:
+                _logger.warning("resume_unreadable", error=error.message)
+                await asyncio.sleep(RETRY)
+            else:
+                break
+        if start.gap is not None:
+            metrics.GAPS.labels(start.gap.reason).inc()
+        connection.resumed(start)
+
+    async def _authenticate(self, connection: Connection, token: str) -> None:
+        if self.sign_in is None:
+            connection.unauthenticated("Nobody can sign in here.")
+            return
+        try:
+            caller = await self.sign_in(token, connection.about.address)
+        except CotexError as error:
+            connection.unauthenticated(error.message)
+            return
+        connection.authenticated(caller.id, expiry_of(caller), caller.session)
+        try:
+            # Had it been revoked a moment ago, the news of it would have met the token before.
+            await self._store.read(identities.still_good, caller)
+        except Unavailable:
+            pass  # whatever happens to it from now on is told
+        except CotexError as error:
+            connection.close(lives.FORBIDDEN, error.message)
 
     # Handing out.
 
@@ -191,22 +319,22 @@ class Hub:
         per_user: dict[str, list[Frame]] = {}
         for each in batch:
             for user_id in each.audience:
-                if user_id in self._sockets:
+                if user_id in self._connections:
                     per_user.setdefault(user_id, []).append(each.frame)
         for user_id, frames in per_user.items():
-            sockets = tuple(self._sockets.get(user_id, ()))
-            metrics.FRAMES.inc(len(frames) * len(sockets))
-            for socket in sockets:
-                socket.publish(frames)
+            connections = tuple(self._connections.get(user_id, ()))
+            metrics.FRAMES.inc(len(frames) * len(connections))
+            for connection in connections:
+                connection.publish(frames)
 
     def _tell(self, news: notices.News) -> None:
-        for socket in tuple(self._sockets.get(news.user_id, ())):
+        for each in tuple(self._connections.get(news.user_id, ())):
             if news.kind == notices.TOLD:
-                socket.told(news.text)
+                each.told(news.text)
             elif news.kind == notices.DISABLED:
-                socket.close(lives.FORBIDDEN, "the user is disabled")
-            elif socket.session.token_session == news.text:
-                socket.close(lives.FORBIDDEN, "the token was revoked")
+                each.close(lives.FORBIDDEN, "the user is disabled")
+            elif each.session.token_session == news.text:
+                each.close(lives.FORBIDDEN, "the token was revoked")
 
     # By the clock.
 
@@ -218,8 +346,8 @@ class Hub:
         self._schedule_tick()
         self._turn = (self._turn + 1) % SPOKES
         now, moment = time.monotonic(), datetime.now(UTC)
-        for socket in tuple(self._spokes[self._turn]):
-            socket.tick(now, moment)
+        for each in tuple(self._spokes[self._turn]):
+            each.tick(now, moment)
 
     async def _flush_acks(self) -> None:
         self._ack_timer = None
@@ -239,8 +367,8 @@ class Hub:
             for seq in acks.values():
                 metrics.LAG.observe(max(0, self.head - seq))
 
-    def _all(self) -> list[Socket]:
-        return [socket for spoke in self._spokes for socket in spoke]
+    def _all(self) -> list[Connection]:
+        return [each for spoke in self._spokes for each in spoke]
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -248,8 +376,16 @@ class Hub:
         task.add_done_callback(self._tasks.discard)
 
 
+def expiry_of(caller: Caller) -> datetime:
+    return datetime.fromtimestamp(min(caller.expires_at, FOREVER), UTC)
+
+
 def _bearings(tx: Tx) -> tuple[int, int]:
     return events.log(tx).head, notices.last_id(tx)
+
+
+def _nothing(_: Tx) -> None:
+    """What was given to the writer before this is committed, and handed out, when this is."""
 
 
 def _since(tx: Tx, head: int, notice: int) -> tuple[list[Published], int, list[notices.News]]:

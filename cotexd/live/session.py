@@ -13,14 +13,21 @@ sent twice in any of them: each is sent once, in the order of the log, since `sc
 
 How a legacy client acknowledges: the last seq that was written goes into a WebSocket ping, and its library echoes it.
 A pong proves that everything written before that ping has arrived.
+
+`resume` sets a connected client back (or on): it is greeted again, and what follows that greeting goes on from there.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
+
+from cotexd.domain import cursor as cursors
+from cotexd.domain.cursor import Cursor
 from cotexd.domain.event import Frame
+from cotexd.domain.selection import EVERYTHING, Selection
+from cotexd.errors import InvalidCursor
 from cotexd.live import wire
 from cotexd.operations.cursors import Keeper, Start
 
@@ -32,6 +39,8 @@ STALLED_AFTER = 30.0
 """seconds in which something waits and no byte moves"""
 TOKEN_GRACE = 25.0
 """seconds that a connection outlives its token"""
+EXPIRING_WITHIN = 60.0
+"""seconds before a token's end, in which a client is told of it"""
 MAX_PROOFS = 64
 """pings of ours whose echo a legacy client owes; more are not sent, a later one proves as much"""
 
@@ -40,11 +49,12 @@ FORBIDDEN, BAD_MESSAGE, VERSION = 4500, 4501, 4502
 RESTARTING = 1012
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Write this text message."""
+class Send(msgspec.Struct, frozen=True, gc=False):
+    """Write this text message; one is made for each event and socket."""
 
     message: bytes
+    seq: int | None = None
+    """where its receiver then is, if it moves it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +85,26 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """Find out where a client with `cursor` goes on, and call `resumed`."""
+
+    cursor: Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """Find out whom this token signs in, and call `authenticated` or `unauthenticated`."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     code: int
     reason: str
 
 
-Effect = Send | Ping | Wait | Read | Keep | Close
+Effect = Send | Ping | Wait | Read | Keep | Resume | Authenticate | Close
 
 
 class Session:
@@ -88,7 +112,10 @@ class Session:
 
     __slots__ = (
         "_addressed",
+        "_answers",
+        "_authenticating",
         "_expires",
+        "_expiry",
         "_greeting",
         "_keeper",
         "_moved",
@@ -97,11 +124,15 @@ class Session:
         "_proofs",
         "_proven",
         "_reading",
+        "_resume_to",
         "_silence",
         "_stall",
         "_ticked",
+        "_told_expiry",
+        "epoch",
         "live",
         "scanned",
+        "selection",
         "sent",
         "serial",
         "token_session",
@@ -118,15 +149,21 @@ class Session:
         v2: bool,
         token_exp: datetime,
         token_session: str = "",
+        selection: Selection = EVERYTHING,
+        answers: bool = True,
         now: float,
         moment: datetime,
     ) -> None:
         """:param addressed: wire.addressed_to(user_id), shared by all sessions of the user
         :param token_session: what its token belongs to; when that is revoked, so is this
+        :param selection: what it asked to be sent; only v2 clients may
+        :param answers: it can say something on this connection, so that silence is a sign
         """
         self.user_id = user_id
         self.token_session = token_session
         self.v2 = v2
+        self.selection = selection
+        self.epoch = start.epoch
         self.live = False
         self.scanned = start.after
         """everything of this user's up to here was sent, or is no longer there"""
@@ -136,25 +173,34 @@ class Session:
         """counts pings, so that no two outstanding ones are alike"""
         self._addressed = addressed
         self._keeper = start.keeper
-        self._expires = now + (token_exp - moment).total_seconds() + TOKEN_GRACE
-        self._proofs: deque[tuple[bytes, int]] = deque()
+        self._answers = answers
+        self._authenticating = False
+        self._proofs: list[tuple[bytes, int]] = []
         self._proven = start.after
         self._owes_proof = False
         self._reading = False
+        self._resume_to: Cursor | None = None
         self._pinged = now
         self._ticked = now
         self._silence: float | None = None
         self._stall = 0.0
         self._moved = 0
-        self._greeting: list[Effect] = []
-        if v2:
-            self._greeting.append(Send(wire.hello(start, token_exp, moment)))
-            if start.gap is not None:
-                self._greeting.append(Send(wire.gap(start.gap, moment)))
+        self._told_expiry = False
+        self._trust_until(token_exp, now, moment)
+        self._greeting = self._greet(start, moment) if v2 else ()
 
     def begin(self) -> list[Effect]:
-        greeting, self._greeting = self._greeting, []
+        greeting, self._greeting = self._greeting, ()
         return [*greeting, *self.drained()]
+
+    def resumed(self, start: Start, moment: datetime) -> list[Effect]:
+        """The answer to Resume."""
+        if self._resume_to is not None:
+            cursor, self._resume_to = self._resume_to, None
+            return [Resume(cursor)]
+        self._reading = False
+        self.epoch, self.scanned, self.sent = start.epoch, start.after, start.after
+        return [*self._greet(start, moment), *self.drained()]
 
     def backlog(
         self,
@@ -173,15 +219,21 @@ class Session:
         :param published: up to where the hub has handed out events by now
         :param waiting: bytes in the transport
         """
+        if self._resume_to is not None:
+            cursor, self._resume_to = self._resume_to, None
+            return [Resume(cursor)]
         self._reading = False
         messages: list[Effect] = []
         size, whole = waiting, True
         for frame in frames:
+            if not self.selection.takes(frame):
+                self.scanned = frame.seq
+                continue
             message = wire.github_event(self._addressed, frame, self.sent)
             if size and size + len(message) > BOUND:
                 whole = False
                 break
-            messages.append(Send(message))
+            messages.append(Send(message, frame.seq))
             size += len(message)
             self.scanned = self.sent = frame.seq
         effects = messages + self._proof() if messages else []
@@ -195,7 +247,7 @@ class Session:
             effects.append(Wait())
         return effects
 
-    def publish(self, frames: Sequence[Frame], waiting: int) -> list[bytes]:
+    def publish(self, frames: Sequence[Frame], waiting: int) -> list[Send]:
         """Messages to write now, for events that were just committed.
 
         :param waiting: bytes in the transport; when they grow too many, the session is no longer `live`, and wants
@@ -203,16 +255,19 @@ class Session:
         """
         if not self.live:
             return []
-        messages: list[bytes] = []
+        messages: list[Send] = []
         for frame in frames:
             if frame.seq <= self.scanned:
+                continue
+            if not self.selection.takes(frame):
+                self.scanned = frame.seq
                 continue
             message = wire.github_event(self._addressed, frame, self.sent)
             if waiting and waiting + len(message) > BOUND:
                 self.live = False
                 break
             waiting += len(message)
-            messages.append(message)
+            messages.append(Send(message, frame.seq))
             self.scanned = self.sent = frame.seq
         if messages:
             self._owes_proof = not self.v2
@@ -236,10 +291,15 @@ class Session:
             event = wire.client_event(message)
         except ValueError:
             return [Close(BAD_MESSAGE, "not a client_event in JSON")]
-        if event.event == "ack":
-            return self._acknowledged(event.acknowledged, moment)
-        if event.event == "pong":
-            return []
+        match event.event:
+            case "pong":
+                return []
+            case "ack":
+                return self._acknowledged(event.fields.seq, moment)
+            case "resume":
+                return self._asked_to_resume(event.fields.cursor)
+            case "auth":
+                return self._asked_to_authenticate(event.fields.token, moment)
         return [self._refuse(f"There is no client event {event.event[:50]!r}.", moment)]
 
     def ponged(self, payload: bytes) -> list[Effect]:
@@ -248,7 +308,7 @@ class Session:
         seq = next((seq for proof, seq in self._proofs if proof == payload), None)
         if seq is None:
             return []
-        while self._proofs.popleft()[0] != payload:
+        while self._proofs.pop(0)[0] != payload:
             pass
         if self._keeper is None or seq <= self._proven:
             return []
@@ -259,6 +319,26 @@ class Session:
         """Something happened to this user's account."""
         return [Send(wire.notice(text, moment) if self.v2 else wire.told(text, moment))]
 
+    def authenticated(
+        self, user_id: str, token_exp: datetime, token_session: str, *, now: float, moment: datetime
+    ) -> list[Effect]:
+        """The token of an Authenticate is good: the connection goes on with it, if it is the same user's."""
+        self._authenticating = False
+        if user_id != self.user_id:
+            return [self._refuse("The token is another user's; the connection stays with its own.", moment)]
+        self.token_session = token_session
+        self._trust_until(token_exp, now, moment)
+        return [Send(wire.auth_ok(token_exp, moment))]
+
+    def unauthenticated(self, why: str, moment: datetime) -> list[Effect]:
+        """It is not; the connection goes on with the one that it has."""
+        self._authenticating = False
+        return [self._refuse(why, moment)]
+
+    def drain(self, after_ms: int, moment: datetime) -> list[Effect]:
+        """The server will close this connection in `after_ms`, to be back soon."""
+        return [Send(wire.drain(after_ms, moment))] if self.v2 else []
+
     def tick(self, now: float, moment: datetime, *, waiting: int, moved: int) -> list[Effect]:
         """To be called about twice a second.
 
@@ -268,6 +348,9 @@ class Session:
         passed, self._ticked = now - self._ticked, now
         if now > self._expires:
             return [Close(TOKEN, "the token has expired")]
+        if self.v2 and not self._told_expiry and now > self._expires - TOKEN_GRACE - EXPIRING_WITHIN:
+            self._told_expiry = True
+            return [Send(wire.token_expiring(self._expiry, moment))]
         self._stall = self._stall + passed if waiting and moved == self._moved else 0.0
         self._moved = moved
         if self._stall > STALLED_AFTER:
@@ -282,7 +365,7 @@ class Session:
         return self._proof() if self._owes_proof and not waiting else []
 
     def _keep_alive(self, moment: datetime, waiting: int) -> list[Effect]:
-        if self._silence is None:
+        if self._silence is None and self._answers:
             self._silence = 0.0
         if waiting:
             return []  # it would only wait behind the rest
@@ -306,6 +389,38 @@ class Session:
         if seq > self.sent:
             return [self._refuse(f"Acknowledged {seq}, but only {self.sent} was sent.", moment)]
         return [Keep(self._keeper, seq)] if self._keeper else []
+
+    def _asked_to_resume(self, text: str) -> list[Effect]:
+        try:
+            cursor = cursors.parse(text)
+        except InvalidCursor:
+            return [Close(BAD_MESSAGE, "a resume has a cursor")]
+        self.live = False
+        if self._reading:
+            # What is being read is for where the client no longer is.
+            self._resume_to = cursor
+            return []
+        self._reading = True
+        return [Resume(cursor)]
+
+    def _asked_to_authenticate(self, token: str, moment: datetime) -> list[Effect]:
+        if not token:
+            return [Close(BAD_MESSAGE, "an auth has a token")]
+        if self._authenticating:
+            return [self._refuse("The token before this one is still being looked at.", moment)]
+        self._authenticating = True
+        return [Authenticate(token)]
+
+    def _trust_until(self, token_exp: datetime, now: float, moment: datetime) -> None:
+        self._expiry = token_exp
+        self._expires = now + (token_exp - moment).total_seconds() + TOKEN_GRACE
+        self._told_expiry = False
+
+    def _greet(self, start: Start, moment: datetime) -> Sequence[Effect]:
+        greeting = [Send(wire.hello(start, self._expiry, moment), start.after)]
+        if start.gap is not None:
+            greeting.append(Send(wire.gap(start.gap, moment), start.after))
+        return greeting
 
     def _refuse(self, text: str, moment: datetime) -> Send:
         return Send(wire.error(self.user_id, text, moment))

@@ -33,27 +33,28 @@ class _Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
     timestamp: datetime
 
 
-class _AckPayload(msgspec.Struct, frozen=True):
+class _Fields(msgspec.Struct, frozen=True):
     seq: int | None = None
+    cursor: str = ""
+    token: str = ""
 
 
-class ClientEvent(msgspec.Struct, frozen=True):
+class ClientEvent(_Fields, frozen=True, kw_only=True):
     """What a client sends. Other fields, such as a target, are not even read."""
 
     type: Literal["client_event"]
     event: str = ""
-    seq: int | None = None
     payload: msgspec.Raw = msgspec.Raw(b"null")
 
     @property
-    def acknowledged(self) -> int | None:
-        """The seq of an ack, which may also be given as `payload.seq`."""
-        if self.seq is not None:
-            return self.seq
+    def fields(self) -> _Fields:
+        """`seq` of an ack, `cursor` of a resume, `token` of an auth: beside `event`, or in a `payload`."""
+        if self.seq is not None or self.cursor or self.token:
+            return self
         try:
-            return msgspec.json.decode(self.payload, type=_AckPayload).seq
+            return msgspec.json.decode(self.payload, type=_Fields)
         except msgspec.DecodeError:
-            return None
+            return self
 
 
 def addressed_to(user_id: str) -> bytes:
@@ -95,6 +96,18 @@ def live(seq: int, now: datetime) -> bytes:
 
 def ping(seq: int, now: datetime) -> bytes:
     return _system("ping", {"seq": seq}, now)
+
+
+def token_expiring(token_exp: datetime, now: datetime) -> bytes:
+    return _system("token_expiring", {"token_exp": token_exp}, now)
+
+
+def auth_ok(token_exp: datetime, now: datetime) -> bytes:
+    return _system("auth_ok", {"token_exp": token_exp}, now)
+
+
+def drain(after_ms: int, now: datetime) -> bytes:
+    return _system("drain", {"after_ms": after_ms}, now)
 
 
 def notice(text: str, now: datetime) -> bytes:

@@ -10,7 +10,9 @@ from typing import Literal
 import msgspec
 import peewee
 
+from cotexd.domain import selection as selections
 from cotexd.domain.cursor import Cursor, Log, Place, Reason, parse, place
+from cotexd.domain.selection import Selection
 from cotexd.errors import Conflict, Invalid, InvalidCursor
 from cotexd.operations import events, visibility
 from cotexd.store import Tx
@@ -66,7 +68,14 @@ class Ack(msgspec.Struct, frozen=True):
     seq: int
 
 
-def attach(tx: Tx, user_id: str, *, device: str, cursor: Cursor | None) -> Start:
+def attach(
+    tx: Tx,
+    user_id: str,
+    *,
+    device: str,
+    cursor: Cursor | None,
+    selection: Selection = selections.EVERYTHING,
+) -> Start:
     """Begin with a v2 client. Its row is committed before it is greeted: it may drop at once and lose nothing.
 
     :param device: "" if it gave no name; then nothing is kept for it
@@ -81,7 +90,7 @@ def attach(tx: Tx, user_id: str, *, device: str, cursor: Cursor | None) -> Start
     if cursor is None and row is None:
         start = Start(log.epoch, log.head, log.floor, log.head, "new", None, keeper)
     else:
-        start = _resume(tx, user_id, log, cursor or Cursor(log.epoch, _kept(row)), keeper)
+        start = _resume(tx, user_id, log, cursor or Cursor(log.epoch, _kept(row)), keeper, selection)
     if keeper is not None:
         _keep(tx, keeper, start.after)
     return start
@@ -98,9 +107,9 @@ def attach_legacy(tx: Tx, user_id: str, session: str) -> Start:
     return Start(log.epoch, log.head, log.floor, max(kept, log.floor), "ok", None, keeper)
 
 
-def resume(tx: Tx, user_id: str, cursor: Cursor) -> Start:
-    """Where a connected client goes on that asked to be set to `cursor`."""
-    return _resume(tx, user_id, events.log(tx), cursor, None)
+def resume(tx: Tx, user_id: str, cursor: Cursor, selection: Selection = selections.EVERYTHING) -> Start:
+    """Where a connected client goes on that asked to be set to `cursor`; its keeper stays what it was."""
+    return _resume(tx, user_id, events.log(tx), cursor, None, selection)
 
 
 def acknowledge_many(tx: Tx, acks: list[Ack]) -> list[None]:
@@ -136,18 +145,20 @@ def acknowledge(tx: Tx, user_id: str, cursor: str, device: str = "") -> Cursor:
     return given
 
 
-def _resume(tx: Tx, user_id: str, log: Log, cursor: Cursor, keeper: Keeper | None) -> Start:
+def _resume(
+    tx: Tx, user_id: str, log: Log, cursor: Cursor, keeper: Keeper | None, selection: Selection
+) -> Start:
     found = place(cursor, log)
-    gap = _gap(tx, user_id, log, cursor, found)
+    gap = _gap(tx, user_id, log, cursor, found, selection)
     return Start(log.epoch, log.head, log.floor, found.seq, "gap" if gap else "ok", gap, keeper)
 
 
-def _gap(tx: Tx, user_id: str, log: Log, cursor: Cursor, found: Place) -> Gap | None:
+def _gap(tx: Tx, user_id: str, log: Log, cursor: Cursor, found: Place, selection: Selection) -> Gap | None:
     if found.reason is None:
         return None
     missed: int | None = None
     if found.reason == "expired" and cursor.seq >= LogState.get_by_id(1).stub_floor:
-        missed = visibility.count(tx, user_id, after=cursor.seq, upto=log.floor)
+        missed = visibility.count(tx, user_id, after=cursor.seq, upto=log.floor, selection=selection)
         if missed == 0:
             return None
     return Gap(found.reason, str(cursor), log.floor, missed)

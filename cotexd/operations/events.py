@@ -6,6 +6,7 @@ client missed) and the history over REST. `visibility` is the one place that say
 
 import threading
 import uuid
+from collections.abc import Sequence
 from datetime import timedelta
 
 import msgspec
@@ -175,6 +176,7 @@ def _append(tx: Tx, new: list[tuple[Incoming, Accepted]], repos: dict[str, _Repo
         travelling = frame(
             seq=accepted.seq,
             event_id=accepted.event_id,
+            repo_id=each.repo_id,
             repo_name=repos[each.repo_id].name,
             event_type=each.event_type,
             summary=each.summary,
@@ -201,10 +203,30 @@ def log(_: Tx) -> Log:
     return Log(row.epoch, row.head, row.floor, lineage)
 
 
-def backlog(tx: Tx, user_id: str, after: int) -> Backlog:
-    """The next part of what a user has not got: a bounded number of frames, in order."""
+def backlogs(tx: Tx, asked: Sequence[tuple[str, int]]) -> list[Backlog]:
+    """For each (user, after): the next part of what the user has not got, a bounded number of frames, in order.
+
+    Many at a time: thousands of clients may come back at once, often of one user and from one place.
+    """
     head = int(LogState.get_by_id(1).head)
-    ranges = ranges_of(user_id)
+    ranges: dict[str, list[Range]] = {}
+    found: dict[tuple[str, int], Backlog] = {}
+    for user_id, after in asked:
+        if (user_id, after) not in found:
+            if user_id not in ranges:
+                ranges[user_id] = ranges_of(user_id)
+            found[user_id, after] = _backlog(tx, ranges[user_id], after, head)
+    return [found[each] for each in asked]
+
+
+def backlog(tx: Tx, user_id: str, after: int) -> Backlog:
+    """The same for one."""
+    return backlogs(tx, [(user_id, after)])[0]
+
+
+def _backlog(tx: Tx, ranges: list[Range], after: int, head: int) -> Backlog:
+    if after >= head:
+        return Backlog((), head, head)
     seqs = seek(tx, ranges, after=after, upto=head, limit=MAX_BACKLOG)
     by_repo = _by_repo(ranges)
     frames: list[Frame] = []
@@ -266,6 +288,7 @@ def _frame(row: Event, repo_name: str) -> Frame:
     return frame(
         seq=row.seq,
         event_id=row.id,
+        repo_id=row.repo_id,
         repo_name=repo_name,
         event_type=row.event_type,
         summary=bytes(row.summary or b""),

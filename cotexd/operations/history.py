@@ -1,13 +1,16 @@
 """The history over REST and at the command line: stored events, newest first."""
 
 from datetime import datetime, timedelta
+from typing import cast
 
 import msgspec
 import peewee
 import zstandard
 
+from cotexd.domain import github
 from cotexd.domain.event import Summary
 from cotexd.errors import NotFound
+from cotexd.operations import repositories
 from cotexd.operations.visibility import ranges_of, seek
 from cotexd.store import Tx
 from cotexd.store.models import Device, Event, LogState, Repository
@@ -45,6 +48,16 @@ class Stored(msgspec.Struct, frozen=True):
     is_delivered: bool
     expires_at: datetime
     payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """A delivery as GitHub made it."""
+
+    event_type: str
+    delivery_id: str
+    payload: bytes
+    signature_256: str
+    signature_1: str
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -138,6 +151,19 @@ def get(_: Tx, user_id: str, event_id: str, retention: timedelta = RETENTION) ->
     if row is None or not ranges or row.payload is None or not ranges[0].wants(row):
         raise NotFound("There is no such event.")
     return _stored(row, ranges[0].repo_name, delivered_upto(user_id), retention, payload=True)
+
+
+def delivery(tx: Tx, user_id: str, event_id: str) -> Delivered:
+    """What GitHub sent, to be sent again to somewhere else; signed for the repository's owner, who has its secret.
+
+    :raises NotFound: there is none that this user may see, or it is older than the retention
+    """
+    stored = get(tx, user_id, event_id)
+    payload, signatures = bytes(cast("msgspec.Raw", stored.payload)), ("", "")
+    if repositories.get(tx, user_id, stored.repo_id).role == "owner":
+        secret = repositories.secret_of(tx, stored.repo_id)
+        signatures = (github.sign(payload, secret).decode(), github.sign(payload, secret, "sha1").decode())
+    return Delivered(stored.event_type, stored.delivery_id, payload, *signatures)
 
 
 def listing(_: Tx, *, repo_id: str | None, limit: int) -> list[Listed]:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from cotexd.store import Tx
-from cotexd.store.models import Event, LogState, Node, Repository, User
+from cotexd.store.models import Event, LogState, Node, Present, Repository, User
 
 ALIVE = timedelta(seconds=15)
 """a row that is older belongs to a server that was killed"""
@@ -41,9 +41,11 @@ def beat(tx: Tx, server: Server) -> None:
     """Say that a server is alive, and forget those that have not been for a day."""
     Node.delete().where((Node.id == server.id) | (Node.seen_at < tx.now - FORGOTTEN)).execute()
     Node.insert(**msgspec.structs.asdict(server), seen_at=tx.now).execute()
+    Present.delete().where(Present.node_id.not_in(Node.select(Node.id))).execute()
 
 
 def leave(_: Tx, node_id: str) -> None:
+    Present.delete().where(Present.node_id == node_id).execute()
     Node.delete().where(Node.id == node_id).execute()
 
 

@@ -10,9 +10,11 @@ from datetime import datetime
 import msgspec
 
 from cotexd.domain import filter as filters
+from cotexd.domain import selection as selections
 from cotexd.domain.cursor import MAX_SEQ
 from cotexd.domain.event import Touched
 from cotexd.domain.filter import EVERYTHING, Filter
+from cotexd.domain.selection import Selection
 from cotexd.store import Tx
 from cotexd.store.models import Event, Membership, Repository
 
@@ -122,19 +124,25 @@ def seek(
     return sorted(seqs, reverse=newest_first)[:limit]
 
 
-def count(_: Tx, user_id: str, *, after: int, upto: int) -> int | None:
-    """How many events of this user's lie in (after, upto], purged ones too.
+def count(
+    _: Tx, user_id: str, *, after: int, upto: int, selection: Selection = selections.EVERYTHING
+) -> int | None:
+    """How many events of this user's, of those selected, lie in (after, upto], purged ones too.
 
     None where a filter by path would have to decide about events whose paths are gone.
     """
     total = 0
     for each in ranges_of(user_id):
+        if not selection.takes_repo(each.repo_id, each.repo_name):
+            continue
         there = Event.select(Event.event_type, Event.branch).where(
             Event.repo_id == each.repo_id,
             Event.seq > max(after, each.since),
             Event.seq <= min(upto, each.until),
             ~Event.filtered,
         )
+        if selection.events:
+            there = there.where(Event.event_type.in_(selection.events))
         if each.filter.wants_all:
             total += there.count()
             continue

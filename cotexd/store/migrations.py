@@ -202,7 +202,24 @@ CREATE TABLE stripe_event (id TEXT PRIMARY KEY, type TEXT NOT NULL, received_at 
 CREATE INDEX stripe_event_received ON stripe_event (received_at);
 """
 
-STEPS: tuple[str, ...] = (_FIRST, _IDENTITY, _BILLING)
+_PRESENCE = """
+CREATE TABLE present (
+  id TEXT PRIMARY KEY,
+  node_id TEXT NOT NULL,
+  user_id TEXT NOT NULL,
+  protocol TEXT NOT NULL,
+  device TEXT NOT NULL,
+  address TEXT NOT NULL,
+  sent BIGINT NOT NULL,
+  live BOOLEAN NOT NULL,
+  buffer BIGINT NOT NULL,
+  connected_at BIGINT NOT NULL
+);
+CREATE INDEX present_of_user ON present (user_id);
+CREATE INDEX present_on_node ON present (node_id);
+"""
+
+STEPS: tuple[str, ...] = (_FIRST, _IDENTITY, _BILLING, _PRESENCE)
 SCHEMA = len(STEPS)
 
 

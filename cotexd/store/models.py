@@ -342,6 +342,21 @@ class Node(_Table):
     seen_at = TimeField()
 
 
+class Present(_Table):
+    """The connections of each server, for those who look. See operations.presence."""
+
+    id = peewee.TextField(primary_key=True)
+    node_id = peewee.TextField()
+    user_id = peewee.TextField()
+    protocol = peewee.TextField()
+    device = peewee.TextField()
+    address = peewee.TextField()
+    sent = peewee.BigIntegerField()
+    live = peewee.BooleanField()
+    buffer = peewee.BigIntegerField()
+    connected_at = TimeField()
+
+
 ALL: tuple[type[_Table], ...] = (
     Setting,
     SealedSecret,
@@ -366,4 +381,5 @@ ALL: tuple[type[_Table], ...] = (
     Device,
     Notice,
     Node,
+    Present,
 )

@@ -14,7 +14,7 @@ from sanic.exceptions import SanicException
 
 from cotexd import metrics
 from cotexd.errors import CotexError, Kind, TooManyRequests
-from cotexd.web import edge, events, github, health, identity, me, repos, socket, stripe
+from cotexd.web import edge, events, github, health, identity, me, repos, socket, stream, stripe
 from cotexd.web.context import App, Context, WebRequest, answer
 from cotexd.web.protocol import TolerantRequest
 
@@ -81,7 +81,7 @@ def build(context: Context, *, alone: bool) -> App:
     )
     edge.mount(app)
     app.error_handler.add(Exception, _refuse)
-    for part in (events, health, identity, me, repos, socket, stripe):
+    for part in (events, health, identity, me, repos, socket, stream, stripe):
         part.mount(app)
     github.mount(app, _refuse)
     return app

@@ -17,7 +17,7 @@ from cotexd.gateways.jwks import KeyRing
 from cotexd.operations import identities, signing
 from cotexd.operations.identities import Caller, Provisioning
 from cotexd.store import Actor, Store, act_as
-from cotexd.web.context import WebRequest, bind, limited
+from cotexd.web.context import Context, WebRequest, bind, limited
 from cotexd.web.limits import ADDRESS, MAX_BAD_TOKENS
 
 SUBPROTOCOL = "cotex.v2"
@@ -116,18 +116,26 @@ async def signed_in(
     context = request.app.ctx
     limits, address = context.limits, request.ctx.address
     limits.hit("address", address, ADDRESS * limits.rate_limit)
-    token = token_of(request)
-    try:
-        caller = await context.authenticator.caller(token)
-    except Unauthorized:
-        metrics.TOKENS_REFUSED.inc()
-        limits.hit("tokens", address, MAX_BAD_TOKENS)
-        raise
+    caller = await caller_of(context, token_of(request), address)
     act_as(Actor(caller.name, "api"))
     bind(user=caller.name)
     limited(request, limits.hit(policy, caller.id, times * (caller.requests or limits.rate_limit)))
     scope.demand(caller.scopes, needed)
     return caller
+
+
+async def caller_of(context: Context, token: str, address: str) -> Caller:
+    """Whom a token signs in; bad ones from one address are counted.
+
+    :raises Unauthorized: it is a bad one
+    :raises TooManyRequests: so were many before it
+    """
+    try:
+        return await context.authenticator.caller(token)
+    except Unauthorized:
+        metrics.TOKENS_REFUSED.inc()
+        context.limits.hit("tokens", address, MAX_BAD_TOKENS)
+        raise
 
 
 def subprotocols(request: WebRequest) -> list[str]:

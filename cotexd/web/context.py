@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Context:
+    """What a running server can be told to do otherwise is changed here: appliance.reload."""
+
     store: Store
     hub: Hub
     authenticator: "Authenticator"

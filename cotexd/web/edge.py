@@ -40,7 +40,7 @@ _logger = structlog.get_logger("cotexd.web")
 
 def mount(app: App) -> None:
     app.register_middleware(_begin, "request")
-    app.register_middleware(_end, "response")
+    app.register_middleware(dress, "response")
 
 
 def request_id(request: WebRequest) -> str:
@@ -91,7 +91,8 @@ def _begin(request: WebRequest) -> HTTPResponse | None:
     return None
 
 
-def _end(request: WebRequest, response: BaseHTTPResponse) -> None:
+def dress(request: WebRequest, response: BaseHTTPResponse) -> None:
+    """Give an answer the headers that all have, and count it."""
     headers = response.headers
     headers["x-request-id"] = request_id(request)
     traceparent = request.headers.get("traceparent", "")

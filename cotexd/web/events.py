@@ -8,14 +8,14 @@ from urllib.parse import urlencode
 import msgspec
 from sanic import HTTPResponse
 
-from cotexd.domain import scope
+from cotexd.domain import github, scope
 from cotexd.domain.cursor import MAX_SEQ
 from cotexd.errors import Invalid, InvalidCursor, NotFound
 from cotexd.operations import cursors, history
 from cotexd.operations.history import MAX_PAGE, Page
 from cotexd.web import edge
 from cotexd.web.auth import signed_in
-from cotexd.web.context import App, WebRequest, answer, body_of, flag, number, parameter
+from cotexd.web.context import App, WebRequest, answer, body_of, flag, needed, number, parameter
 
 PAGE = 30
 RECENT = 5
@@ -72,6 +72,14 @@ def mount(app: App) -> None:
             raise NotFound("There is no event yet.")
         return answer(found.events[0])
 
+    async def delivery(request: WebRequest) -> HTTPResponse:
+        user = await signed_in(request, scope.EVENTS_READ)
+        found = await store.read(history.delivery, user.id, needed(request, "id"))
+        headers = {"x-github-event": found.event_type, "x-github-delivery": found.delivery_id}
+        if found.signature_256:
+            headers |= {github.SIGNATURE_256: found.signature_256, github.SIGNATURE_1: found.signature_1}
+        return HTTPResponse(found.payload, headers=headers, content_type="application/json")
+
     async def acknowledge(request: WebRequest) -> HTTPResponse:
         user = await signed_in(request, scope.EVENTS_READ)
         given = body_of(request, Acknowledgement)
@@ -81,6 +89,7 @@ def mount(app: App) -> None:
     app.add_route(page, "/api/github-events", methods=["GET"], name="events")
     app.add_route(recent, "/api/github-events/recent", methods=["GET"], name="recent_events")
     app.add_route(one, "/api/github-events/event", methods=["GET"], name="event")
+    app.add_route(delivery, "/api/github-events/delivery", methods=["GET"], name="delivery")
     app.add_route(acknowledge, "/api/github-events/ack", methods=["POST"], name="ack")
 
 

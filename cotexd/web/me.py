@@ -1,13 +1,13 @@
 """The user who asks."""
 
 import msgspec
-from sanic import HTTPResponse
+from sanic import HTTPResponse, empty
 
 from cotexd.domain import scope
-from cotexd.operations import accounts
+from cotexd.operations import accounts, presence
 from cotexd.operations.accounts import Account
 from cotexd.web.auth import signed_in
-from cotexd.web.context import App, WebRequest, answer
+from cotexd.web.context import App, WebRequest, answer, needed
 
 
 class Me(msgspec.Struct, frozen=True):
@@ -27,4 +27,15 @@ def mount(app: App) -> None:
         limits = {"repos": account.repo_limit, "requests_per_minute": requests}
         return answer(Me(account, account.tier, limits, {"repos": account.repo_count}))
 
+    async def devices(request: WebRequest) -> HTTPResponse:
+        caller = await signed_in(request, scope.ACCOUNT_READ)
+        return answer(await context.store.read(presence.devices, caller.id))
+
+    async def forget(request: WebRequest) -> HTTPResponse:
+        caller = await signed_in(request, scope.EVENTS_READ)
+        await context.store.write(presence.forget_device, caller.id, needed(request, "device"))
+        return empty()
+
+    app.add_route(devices, "/api/me/devices", methods=["GET"], name="devices")
+    app.add_route(forget, "/api/me/devices", methods=["DELETE"], name="forget_device")
     app.add_route(me, "/api/me", methods=["GET"], name="me")

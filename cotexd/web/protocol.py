@@ -74,6 +74,8 @@ def take_transport(request: WebRequest) -> tuple[asyncio.Transport, bytes]:
     protocol.connections.discard(protocol)
     received = bytes(stream.recv_buffer)
     stream.recv_buffer.clear()
+    stream.request_body = None
+    stream.upgrade_websocket = True  # no answer of Sanic's is missing
     # It may have been paused, for more than Sanic's own buffer takes.
     transport.resume_reading()
     # Without a transport, Sanic's end of this connection touches nothing.

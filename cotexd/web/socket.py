@@ -4,67 +4,38 @@ Sanic's own WebSocket is not used: it keeps five tasks and 25 KiB a connection. 
 protocol (web.protocol) and given to live.socket.
 """
 
-import time
-from datetime import UTC, datetime
-
 from sanic import HTTPResponse
 from websockets.http11 import Request as HandshakeRequest
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from cotexd import metrics
-from cotexd.domain import scope
-from cotexd.domain.cursor import Cursor, parse
-from cotexd.errors import Invalid, Unavailable
+from cotexd.errors import Invalid
 from cotexd.live import session as lives
-from cotexd.live.session import Session
-from cotexd.live.socket import MAX_MESSAGE, Socket
-from cotexd.operations import cursors, identities
-from cotexd.operations.cursors import Start
-from cotexd.operations.identities import Caller
-from cotexd.store import Tx
+from cotexd.live.connection import About
+from cotexd.live.socket import Socket
 from cotexd.web import edge
-from cotexd.web.auth import SUBPROTOCOL, signed_in, subprotocols
+from cotexd.web.attach import asked_by, hand_over, let_in, session_of
+from cotexd.web.auth import SUBPROTOCOL, subprotocols
 from cotexd.web.context import App, WebRequest, parameter
-from cotexd.web.limits import UPGRADES
-from cotexd.web.protocol import take_transport
 
 SWITCHING_PROTOCOLS = 101
-_FOREVER = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 
 
 def mount(app: App) -> None:
-    context = app.ctx
-
     async def upgrade(request: WebRequest) -> HTTPResponse | None:
-        if context.draining:
-            raise Unavailable("The server is shutting down.")
-        edge.check_origin(request)
-        caller = await signed_in(request, scope.EVENTS_READ, policy="upgrades", times=UPGRADES)
-        protocol, handshake = _handshake(request)
+        caller = await let_in(request)
+        handshake = _handshake(request)
         version = parameter(request, "v")
-        v2 = version not in {None, "1"}
-        start = await context.store.write(_attach, caller, _asked(request) if v2 else None)
-        session = Session(
-            caller.id,
-            context.hub.addressed_to(caller.id),
-            start,
-            v2=v2,
-            token_exp=datetime.fromtimestamp(min(caller.expires_at, _FOREVER), UTC),
-            token_session=caller.session,
-            now=time.monotonic(),
-            moment=datetime.now(UTC),
-        )
-        socket = Socket(session, protocol, context.hub)
-        transport, received = take_transport(request)
-        transport.set_protocol(socket)
-        transport.write(handshake)
-        context.hub.attach(socket)
-        metrics.ATTACHED.labels(start.resume).inc()
-        if start.gap is not None:
-            metrics.GAPS.labels(start.gap.reason).inc()
-        socket.take_over(transport, received)
-        if v2 and version != "2":
+        asked = None if version in {None, "1"} else asked_by(request, parameter(request, "cursor"))
+        async with session_of(request, caller, asked) as session:
+            about = (
+                About("legacy", caller.session, request.ctx.address)
+                if asked is None
+                else About("v2", asked.device, request.ctx.address)
+            )
+            socket = Socket(session, app.ctx.hub, about)
+            hand_over(request, socket, handshake)
+        if asked is not None and version != "2":
             socket.close(lives.VERSION, "this server speaks version 2")
         return None
 
@@ -73,28 +44,16 @@ def mount(app: App) -> None:
     app.add_route(upgrade, "/ws", methods=["GET"], name="ws")
 
 
-def _asked(request: WebRequest) -> tuple[str, Cursor | None]:
-    """:raises InvalidCursor: the cursor is not one"""
-    text = parameter(request, "cursor")
-    return parameter(request, "device") or "", None if text is None else parse(text)
+def _handshake(request: WebRequest) -> bytes:
+    """The answer to a WebSocket handshake.
 
-
-def _attach(tx: Tx, caller: Caller, asked: tuple[str, Cursor | None] | None) -> Start:
-    # Again, in the transaction: who was disabled since is not let in, who is from now on is told of it.
-    identities.still_good(tx, caller)
-    if asked is None:
-        return cursors.attach_legacy(tx, caller.id, caller.session)
-    return cursors.attach(tx, caller.id, device=asked[0], cursor=asked[1])
-
-
-def _handshake(request: WebRequest) -> tuple[ServerProtocol, bytes]:
-    """:raises Invalid: not a WebSocket handshake (RFC 6455, 4.2.1)"""
+    :raises Invalid: it is none (RFC 6455, 4.2.1)
+    """
     offered = SUBPROTOCOL in subprotocols(request)
     protocol = ServerProtocol(
-        max_size=MAX_MESSAGE,
         select_subprotocol=lambda _, __: Subprotocol(SUBPROTOCOL) if offered else None,
     )
-    # Sanic has read the request's head; the library reads it again, and is then where the client is.
+    # Sanic has read the request's head; the library reads it again.
     protocol.receive_data(request.head + b"\r\n\r\n")
     for event in protocol.events_received():
         if isinstance(event, HandshakeRequest):
@@ -102,5 +61,5 @@ def _handshake(request: WebRequest) -> tuple[ServerProtocol, bytes]:
             if response.status_code == SWITCHING_PROTOCOLS:
                 response.headers["X-Request-ID"] = edge.request_id(request)
                 protocol.send_response(response)
-                return protocol, b"".join(protocol.data_to_send())
+                return b"".join(protocol.data_to_send())
     raise Invalid("This address is for WebSockets.", hint="Connect with a WebSocket client.")

@@ -63,13 +63,13 @@ def test_no_database_s_password_is_shown_however_its_address_is_mistyped(cotex, 
 
 def test_all_that_is_wrong_is_said_at_once_and_what_was_meant(cotex, file: Path):
     file.write_text('prot = 1\nretention = "soon"\n[log]\nlevl = "info"\n')
-    done = cotex("config", "check", COTEX_DRAIN="1", COTEX_DATABSE="x")
+    done = cotex("config", "check", COTEX_DRAIN_SECONDS="soon", COTEX_DATABSE="x")
     assert (done.code, done.out) == (2, "")
     for problem in (
         "Did you mean port?",
         "retention must be a duration",
         "Did you mean log.level?",
-        "drain must be a duration",
+        "drain_seconds must be a duration",
         "Did you mean COTEX_DATABASE?",
     ):
         assert problem in done.err

@@ -20,13 +20,17 @@ def test_flags_go_before_the_environment_and_that_before_the_file_and_that_befor
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     file = tmp_path / "cotex.toml"
-    file.write_text('host = "127.0.0.2"\nport = 2000\ndrain = "2s"\n')
+    file.write_text('host = "127.0.0.2"\nport = 2000\ndrain_seconds = 2\n')
     monkeypatch.setenv("COTEX_HOST", "127.0.0.3")
     monkeypatch.setenv("COTEX_PORT", "3000")
     found = local.settings(context(data_dir=str(tmp_path), config=str(file)), port=4000, host=None)
     assert (found.port, found.host, found.drain.total_seconds()) == (4000, "127.0.0.3", 2)
     assert found.retention == Settings().retention
-    assert [found.origins[key] for key in ("port", "host", "drain")] == ["--port", "COTEX_HOST", str(file)]
+    assert [found.origins[key] for key in ("port", "host", "drain_seconds")] == [
+        "--port",
+        "COTEX_HOST",
+        str(file),
+    ]
 
 
 def test_a_command_s_own_flag_goes_before_that_of_cotex(tmp_path: Path):

@@ -111,8 +111,8 @@ class World:
             batch = self.pending.pop(0)
             frames = [frame(seq, size) for seq, mine, size in self.log if seq in batch and mine]
             if frames:
-                for message in self.session.publish(frames, self.waiting):
-                    self.write(message)
+                for send in self.session.publish(frames, self.waiting):
+                    self.write(send.message)
                 self.feed()
             self.head = batch[-1]
 
@@ -248,7 +248,9 @@ def test_an_event_that_was_read_is_not_written_again():
     made = session()
     made.begin()
     made.backlog([frame(1), frame(2)], 2, 2, published=1, waiting=0, moment=NOW)
-    assert made.publish([frame(2), frame(3)], 0) == [wire.github_event(wire.addressed_to("u"), frame(3), 2)]
+    assert made.publish([frame(2), frame(3)], 0) == [
+        Send(wire.github_event(wire.addressed_to("u"), frame(3), 2), 3)
+    ]
 
 
 def test_it_is_not_live_while_the_hub_is_ahead_of_what_was_read():

@@ -18,7 +18,7 @@ def event(
     user_id: str = "u", prev: int = 6, summary: bytes = b'{"id":"g"}', repo: str = "octo/hello"
 ) -> dict:
     travelling = frame(
-        seq=7, event_id="e", repo_name=repo, event_type="push", summary=summary, created_at=NOW
+        seq=7, event_id="e", repo_id="r", repo_name=repo, event_type="push", summary=summary, created_at=NOW
     )
     return json.loads(wire.github_event(wire.addressed_to(user_id), travelling, prev))
 
@@ -41,7 +41,7 @@ def test_an_event_has_the_fields_that_every_client_knows_and_those_of_v2():
 def test_the_summary_travels_as_it_was_stored():
     stored = b'{"id":"g", "files":[],"x":1e3}'
     travelling = frame(
-        seq=1, event_id="e", repo_name="o/r", event_type="push", summary=stored, created_at=NOW
+        seq=1, event_id="e", repo_id="r", repo_name="o/r", event_type="push", summary=stored, created_at=NOW
     )
     assert stored in wire.github_event(wire.addressed_to("u"), travelling, 0)
 
@@ -122,7 +122,7 @@ def test_an_error_is_addressed_to_its_receiver():
 )
 def test_the_seq_of_an_ack_stands_beside_it_or_in_its_payload(fields: dict, seq: int | None):
     sent = json.dumps({"type": "client_event", "event": "ack", **fields})
-    assert wire.client_event(sent).acknowledged == seq
+    assert wire.client_event(sent).fields.seq == seq
 
 
 def test_what_a_client_says_of_others_is_not_even_read():
@@ -179,4 +179,4 @@ def test_every_message_is_a_client_event_or_a_value_error(message: bytes):
         got = wire.client_event(message)
     except ValueError:
         return
-    assert got.acknowledged is None or isinstance(got.acknowledged, int)
+    assert got.fields.seq is None or isinstance(got.fields.seq, int)

@@ -1,0 +1,63 @@
+"""A session as a long poll: it collects what there is, and ends with the first that comes after."""
+
+import asyncio
+from collections.abc import Sequence
+
+from cotexd.domain.event import Frame
+from cotexd.live.connection import About, Connection, Registry
+from cotexd.live.session import Ping, Send, Session
+
+
+class Poll(Connection):
+    """Its reader takes everything at the end, so that up to then all of it waits: one answer is bounded as a socket's
+    buffer is.
+    """
+
+    __slots__ = ("_collected", "_done", "_size")
+
+    def __init__(self, session: Session, hub: Registry, about: About) -> None:
+        super().__init__(session, hub, about)
+        self._collected: list[bytes] = []
+        self._size = 0
+        self._done = asyncio.Event()
+
+    async def messages(self, seconds: float) -> tuple[list[bytes], str]:
+        """Begin, and wait for something to tell; the messages, and the cursor of a client that has them."""
+        _, *effects = self.session.begin()  # the greeting is for those who stay
+        try:
+            async with asyncio.timeout(seconds):
+                self._do(effects)
+                await self._done.wait()
+        except TimeoutError:
+            pass
+        return self._collected, f"{self.session.epoch}.{self.session.scanned}"
+
+    @property
+    def waiting(self) -> int:
+        return self._size
+
+    @property
+    def closing(self) -> bool:
+        return self._done.is_set()
+
+    def publish(self, frames: Sequence[Frame]) -> None:
+        super().publish(frames)
+        self._end_if_told()
+
+    def backlog(self, frames: Sequence[Frame], upto: int, head: int, published: int) -> None:
+        super().backlog(frames, upto, head, published)
+        self._end_if_told()
+
+    def close(self, code: int, reason: str) -> None:  # noqa: ARG002  # it has no codes: the next request is told
+        self._done.set()
+
+    def _write(self, messages: Sequence[Send | Ping]) -> None:
+        for each in messages:
+            # What moves no cursor is of this connection alone, which ends.
+            if isinstance(each, Send) and each.seq is not None:
+                self._collected.append(each.message)
+                self._size += len(each.message)
+
+    def _end_if_told(self) -> None:
+        if self._collected:
+            self._done.set()

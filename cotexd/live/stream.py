@@ -1,0 +1,33 @@
+"""A session as server-sent events (HTML Living Standard, 9.2): the same messages, one way.
+
+`id` is the cursor that a client has with the message, which it sends back as Last-Event-ID. Nothing can be said on
+such a connection, so nothing is expected: it is known to be dead when its transport is, or moves no byte.
+"""
+
+from collections.abc import Sequence
+
+from cotexd.live.connection import Connection
+from cotexd.live.session import Ping, Send
+
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
+_KINDS = tuple((b'{"type":"%b"' % kind, kind) for kind in (b"github_event", b"system_event", b"error"))
+
+
+class Stream(Connection):
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """Whatever a client says after its request, nobody asked."""
+
+    def _encode(self, messages: Sequence[Send | Ping]) -> bytes:
+        return b"".join([self._event(each) for each in messages if isinstance(each, Send)])
+
+    def _event(self, send: Send) -> bytes:
+        # A message is one line: JSON has no raw line breaks.
+        kind = next(kind for beginning, kind in _KINDS if send.message.startswith(beginning))
+        cursor = b"" if send.seq is None else b"id: %b.%d\n" % (self.session.epoch.encode(), send.seq)
+        return b"%bevent: %b\ndata: %b\n\n" % (cursor, kind, send.message)
+
+    def _say_goodbye(self, code: int, reason: str) -> None:  # noqa: ARG002  # it has no codes: the next request is told
+        if self._transport is not None:
+            self._transport.close()
