@@ -2,7 +2,8 @@
 
 Also attacks, and tested where they belong: pages of other origins and forged addresses in web/test_edge.py, routes
 without a token or with another's in web/test_routes.py, guessing of passwords and stolen refresh tokens in
-web/test_identity.py, claims that make nobody anybody in web/test_issuers.py.
+web/test_identity.py, claims that make nobody anybody in web/test_issuers.py, ten thousand half-open connections in
+test_half_open.py.
 """
 
 import asyncio
@@ -655,23 +656,3 @@ async def test_a_slow_sender_is_cut_off_and_others_are_served_meanwhile(impatien
         assert (await impatient.github.deliver(repo)).status_code == 200
         await asyncio.wait(senders, timeout=1)
     assert [kind for kind in await asyncio.gather(*senders) if kind] == []
-
-
-async def test_two_thousand_half_open_connections_keep_nobody_out_and_are_all_let_go(impatient: Server):
-    ada = impatient.user("ada")
-    repo = impatient.track(ada)
-    client = impatient.client(ada)
-    async with AsyncExitStack() as stack, client.connected() as socket:
-        await client.until_live(socket)
-        halves = []
-        for number in range(2000):
-            first = b"GET /ws HTTP/1.1\r\nHost: x\r\n" if number % 2 else b""
-            halves.append((await stack.enter_async_context(opened(impatient, first)))[0])
-        assert (await impatient.get("/api/me", ada)).status_code == 200
-        assert (await impatient.github.deliver(repo)).status_code == 200
-        await client.until_applied(socket, 1)
-        async with asyncio.timeout(WAIT):
-            ends = await asyncio.gather(*(half.read() for half in halves), return_exceptions=True)
-        assert all(isinstance(end, bytes | ConnectionError) for end in ends)
-        await impatient.github.deliver(repo)
-        await client.until_applied(socket, 2)
