@@ -57,7 +57,7 @@ def ready(url):
 _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, most))
 telemetry.set_up("error", "json")
-appliance.run(config.load({}), ready)
+appliance.run(lambda: config.load({}), ready)
 """
 
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "webhook": "Where GitHub sends its events.",
     "event": "Events: list, show, send.",
     "tail": "Follow events live.",
+    "forward": "Pass deliveries on to an address of your own.",
     "config": "Settings: show, check, path.",
     "secret": "Secrets and keys: list, set, remove, rotate.",
     "audit": "Who changed what.",

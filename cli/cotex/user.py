@@ -7,7 +7,7 @@ import typer
 from cotex import local, view
 from cotexd.domain import duration, passwords, scope
 from cotexd.errors import Conflict, Invalid
-from cotexd.operations import accounts, removal, sessions, tokens
+from cotexd.operations import accounts, presence, removal, sessions, tokens
 from cotexd.operations.accounts import Account
 
 app = view.group("Users of this server.")
@@ -69,6 +69,32 @@ def show(context: typer.Context, user: User, as_json: view.Json = False) -> None
         view.document(account)
     else:
         _show(account)
+
+
+@app.command(epilog=view.examples("cotex user devices ada", "cotex user devices ada --json"))
+def devices(context: typer.Context, user: User, as_json: view.Json = False) -> None:
+    """List a user's devices: how far each has come, and what is connected."""
+    with local.opened(context) as store:
+        found = store.look(presence.devices, store.look(accounts.find, user).id)
+    if as_json:
+        view.document(found)
+    else:
+        view.table(
+            ("device", "protocol", "cursor", "lag", "connected since", "buffer", "address", "last seen"),
+            [
+                (
+                    each.device or "(no name)",
+                    each.protocol,
+                    each.cursor,
+                    each.lag,
+                    each.connected_since,
+                    each.buffer,
+                    each.address,
+                    each.seen_at,
+                )
+                for each in found
+            ],
+        )
 
 
 @app.command(epilog=view.examples("cotex user disable ada", "cotex user disable ada --json"))

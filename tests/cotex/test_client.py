@@ -1,13 +1,20 @@
 import asyncio
+import json
 import threading
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import msgspec
 import pytest
 from actors import push
+from conftest import eventually, inside
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.asyncio.client import connect as open_socket
+from websockets.asyncio.server import ServerConnection, serve
 
 from cotex import client
 from cotex.client import Follower, Message
@@ -15,6 +22,11 @@ from cotexd.errors import BadSignature, CotexError, Forbidden, Invalid, Unauthor
 
 sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 NOWHERE = "http://127.0.0.1:1"
+
+
+async def first(server: str, token: str) -> Message:
+    async with aclosing(client.follow(server, token)) as messages:
+        return await anext(messages)
 
 
 def hello(epoch: str, start: int) -> Message:
@@ -103,7 +115,7 @@ ADDRESSES = [
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_what_is_no_address_is_refused_in_words(address: str):
     with pytest.raises(Invalid, match="not the address of a server"):
-        next(client.follow(address, "token"))
+        asyncio.run(first(address, "token"))
     with pytest.raises(Invalid, match="not the address of a server"):
         client.deliver(
             client.webhook_address(address, "/api/webhooks/github/x"),
@@ -129,12 +141,12 @@ async def test_what_can_be_no_header_is_refused_in_words_and_not_taken_for_a_sil
 @sqlite
 async def test_what_can_be_no_token_is_refused_in_words_and_not_taken_for_a_silent_server(server, token: str):
     with pytest.raises((Invalid, Unauthorized)):
-        await asyncio.to_thread(lambda: next(client.follow(server.url, token)))
+        await first(server.url, token)
 
 
 def test_where_no_server_answers_the_error_says_where_and_what_to_do():
     for call in (
-        lambda: next(client.follow(NOWHERE, "token")),
+        lambda: asyncio.run(first(NOWHERE, "token")),
         lambda: client.deliver(f"{NOWHERE}/x", b"{}", "s", event_type="push", delivery_id="1"),
     ):
         with pytest.raises(Unreachable, match=NOWHERE) as caught:
@@ -182,10 +194,10 @@ async def test_a_token_that_is_none_is_unauthorized_and_a_disabled_user_is_forbi
     ada = server.user("ada")
     token = server.token(ada)
     with pytest.raises(Unauthorized):
-        await asyncio.to_thread(lambda: next(client.follow(server.url, "nonsense")))
+        await first(server.url, "nonsense")
     await cotex.beside("user", "disable", "ada")
     with pytest.raises(Forbidden) as caught:
-        await asyncio.to_thread(lambda: next(client.follow(server.url, token)))
+        await first(server.url, token)
     assert "cotex user enable ada" in caught.value.hint
 
 
@@ -193,15 +205,133 @@ async def test_a_token_that_is_none_is_unauthorized_and_a_disabled_user_is_forbi
 async def test_a_follower_begins_with_hello_and_sees_what_comes(server):
     ada = server.user("ada")
     repo = server.track(ada)
-    messages = client.follow(server.url, server.token(ada))
-
-    async def following() -> tuple[Message, str]:
+    async with aclosing(client.follow(server.url, server.token(ada))) as messages:
         # That the repository was added may be told late.
-        return await asyncio.to_thread(lambda: next(each for each in messages if each[0].event != "notice"))
+        told = (each async for each in messages if each.event != "notice")
+        assert [(await anext(told)).event for _ in range(2)] == ["hello", "live"]
+        await server.github.deliver(repo, push(1))
+        message = await anext(told)
+        assert (message.type, message.event, message.seq) == ("github_event", "push", 1)
+        assert msgspec.json.decode(message.text)["payload"]["headline"]
+        assert message.cursor.endswith(".1")
 
-    assert [(await following())[0].event for _ in range(2)] == ["hello", "live"]
-    await server.github.deliver(repo, push(1))
-    message, text = await following()
-    assert (message.type, message.event, message.seq) == ("github_event", "push", 1)
-    assert msgspec.json.decode(text)["payload"]["headline"]
-    await asyncio.to_thread(messages.close)
+
+@sqlite
+async def test_connect_gives_each_event_by_its_names_on_the_wire_and_goes_on_after_a_cursor(server):
+    ada = server.user("ada")
+    repo = server.track(ada)
+    token = server.token(ada)
+    epoch = (await server.get("/api/events", ada)).json()["cursor"].split(".")[0]
+    for _ in range(3):
+        await server.github.deliver(repo, push(1))
+    async with aclosing(client.connect(server.url, token, cursor=f"{epoch}.0")) as events:
+        one, two = await anext(events), await anext(events)
+    assert (one.seq, one["seq"], one.repo_name, one.event) == (1, 1, "octo/hello", "push")
+    assert one.payload.headline == "1 commit pushed to main"
+    with pytest.raises(KeyError):
+        one["nothing"]
+    assert two.cursor == f"{epoch}.2"
+    async with aclosing(client.connect(server.url, token, cursor=two.cursor)) as events:
+        assert (await anext(events)).seq == 3
+
+
+@sqlite
+async def test_a_device_s_event_counts_as_handled_when_the_next_is_asked_for(server):
+    ada = server.user("ada")
+    repo = server.track(ada)
+    connected = partial(client.connect, server.url, server.token(ada), device="script")
+    async with aclosing(connected()) as events:
+        first_one = asyncio.ensure_future(anext(events))
+        await eventually(lambda: bool(inside().hub))
+        await until_device(server, ada, "script")
+        for _ in range(2):
+            await server.github.deliver(repo, push(1))
+        assert (await first_one).seq == 1
+        assert (await anext(events)).seq == 2
+        await eventually_at(server, ada, 1)
+    async with aclosing(connected()) as events:
+        assert (await anext(events)).seq == 2
+
+
+async def devices(server, user) -> list[dict[str, Any]]:
+    return (await server.get("/api/me/devices", user)).json()
+
+
+async def until_device(server, user, name: str) -> None:
+    async def is_there() -> bool:
+        return any(each["device"] == name and each["connected_since"] for each in await devices(server, user))
+
+    await eventually(is_there)
+
+
+async def eventually_at(server, user, seq: int) -> None:
+    async def is_at() -> bool:
+        return any(each["cursor"].endswith(f".{seq}") for each in await devices(server, user))
+
+    await eventually(is_at)
+
+
+@sqlite
+async def test_a_hole_is_repaired_on_the_same_connection(server):
+    """The server leaves none: here a proxy between drops a message."""
+    ada = server.user("ada")
+    repo = server.track(ada)
+    async with dropping(server.url, drop=2) as (url, connections):
+        async with aclosing(client.connect(url, server.token(ada))) as events:
+            first_one = asyncio.ensure_future(anext(events))
+            await eventually(lambda: len(inside().hub) == 1)
+            await eventually(lambda: all(each.session.live for each in inside().hub._all()))
+            for _ in range(4):
+                await server.github.deliver(repo, push(1))
+            seqs = [(await first_one).seq] + [(await anext(events)).seq for _ in range(3)]
+        assert seqs == [1, 2, 3, 4]
+        assert len(connections) == 1
+
+
+@sqlite
+async def test_only_the_chosen_events_come(server):
+    ada = server.user("ada")
+    repo, other = server.track(ada), server.track(ada, "octo/other")
+    epoch = (await server.get("/api/events", ada)).json()["cursor"].split(".")[0]
+    for tracked, kind in ((repo, "push"), (other, "push"), (repo, "issues")):
+        await server.github.deliver(tracked, push(1), event=kind)
+    chosen = client.connect(
+        server.url,
+        server.token(ada),
+        cursor=f"{epoch}.0",
+        repos=["octo/other", "octo/hello"],
+        events=["issues"],
+    )
+    async with aclosing(chosen) as events:
+        assert (await anext(events)).seq == 3
+
+
+@asynccontextmanager
+async def dropping(url: str, drop: int) -> AsyncIterator[tuple[str, list[object]]]:
+    """A proxy that once lets the event with the seq `drop` fall."""
+    connections: list[object] = []
+    dropped: list[str] = []
+
+    async def handle(near: ServerConnection) -> None:
+        connections.append(near)
+        bearer = {"authorization": near.request.headers["authorization"]}
+        async with open_socket(
+            url.replace("http", "ws", 1) + near.request.path, additional_headers=bearer, proxy=None
+        ) as far:
+
+            async def back() -> None:
+                async for said in near:
+                    await far.send(said)
+
+            returning = asyncio.ensure_future(back())
+            try:
+                async for text in far:
+                    if json.loads(text).get("seq") == drop and not dropped:
+                        dropped.append(text)
+                    else:
+                        await near.send(text)
+            finally:
+                returning.cancel()
+
+    async with serve(handle, "127.0.0.1", 0) as proxy:
+        yield f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}", connections

@@ -10,17 +10,19 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
 from actors import logged, push
+from receiver import Receiver
 
 from cotex import main
 from cotexd import __version__
 from cotexd.errors import Kind
-from cotexd.operations import repositories
+from cotexd.operations import cursors, repositories
 from cotexd.operations.repositories import Tracked
 from cotexd.store import Store
 
@@ -35,6 +37,10 @@ REPOSITORY = {
 }
 MEMBER = {"user_id", "name", "role", "since", "filter"}
 TOKEN = {"label", "scopes", "created_at", "expires_at", "revoked_at"}
+DEVICE = {
+    *("device", "protocol", "cursor", "lag", "connected_since", "connections", "buffer", "address"),
+    "seen_at",
+}
 TIER = {"name", "repos", "requests", "users", "prices"}
 LEVEL = {"field", "value", "level"}
 EVENT = {
@@ -52,6 +58,7 @@ KEYS = {
     "user passwd ada --stdin --email ada@example.com": ACCOUNT,
     "user token ada": {"token", "label", "scopes", "user_id", "name", "expires_at"},
     "user tokens ada": TOKEN,
+    "user devices ada": DEVICE,
     "user revoke ada --label ci": TOKEN,
     "repo add octo/docs --user ada": REPOSITORY,
     "repo list": REPOSITORY,
@@ -90,7 +97,14 @@ KEYS = {
     },
     "db migrate": {"migrated", "schema"},
 }
-AT_A_SERVER = {("serve",), ("tail",), ("event", "send"), ("billing", "sync"), ("billing", "setup")}
+AT_A_SERVER = {
+    ("serve",),
+    ("tail",),
+    ("forward",),
+    ("event", "send"),
+    ("billing", "sync"),
+    ("billing", "setup"),
+}
 """what these show is tested beside them"""
 REFUSALS = {
     "user show bob": 3,
@@ -136,6 +150,10 @@ REFUSALS = {
     "event send --repo octo/hello --url http://127.0.0.1:1": 6,
     "tail": 6,
     "tail --server http://127.0.0.1:1": 6,
+    "user devices bob": 3,
+    "forward --to http://127.0.0.1:1": 6,
+    "forward --to nowhere": 2,
+    "forward": 2,
 }
 LOOKS = [
     "init --user ada",
@@ -149,6 +167,7 @@ LOOKS = [
     "repo remove octo/hello --dry-run",
     "repo secret octo/hello",
     "user tokens ada",
+    "user devices ada",
     "user disable ada",
     "user enable ada",
     "user remove ada --dry-run",
@@ -235,6 +254,15 @@ def test_the_example_in_a_help_does_what_it_says(
         done = tail.done()
         assert done.code == 0
         assert "pushed to" in done.out
+    elif arguments[0] == "forward":
+        cotex.serve()
+        with Receiver() as receiver:
+            arguments[arguments.index("--to") + 1] = receiver.url
+            forward = cotex.start(*arguments)
+            forward.err.until("Forwarding")
+            assert cotex("event", "send", "--repo", "octo/hello").code == 0
+            assert forward.done().code == 0
+        assert len(receiver.got) == 1
     elif arguments[0] == "billing" and arguments[1] != "status":
         from fakestripe import FakeStripe
 
@@ -249,6 +277,13 @@ def test_the_example_in_a_help_does_what_it_says(
         assert done.code == 0, done.err
         if "--json" in arguments:
             assert done.json is not None
+
+
+def attached(cotex, user_id: str) -> None:
+    """A device of the user's."""
+    store = Store(cotex.database, cotex.data)
+    store.run(partial(cursors.attach, device="laptop", cursor=None), user_id)
+    store.close()
 
 
 def prepare(cotex, example: str) -> None:
@@ -309,6 +344,7 @@ def test_json_is_one_document_with_stable_keys(cotex, octo: Tracked, line: str):
         cotex("user", "add", name)
     cotex("repo", "share", "octo/hello", "--with", "bob")
     cotex("log", "level", "debug", "--user", "ada")
+    attached(cotex, octo.user_id)
     done = cotex(*line.split(), "--json", stdin="correct horse battery\n")
     assert done.code == 0, done.err
     found = done.json

@@ -122,7 +122,9 @@ def test_of_several_users_one_must_be_named(cotex, octo: Tracked):
     assert "--user: ada, grace" in done.err
 
 
-def test_with_a_server_and_a_token_it_needs_nothing_of_this_machine(cotex, octo: Tracked, tmp_path):
+def test_with_a_server_and_a_token_it_needs_nothing_of_this_machine_but_a_place_for_its_cursor(
+    cotex, octo: Tracked, tmp_path
+):
     server = cotex.serve()
     environment = {
         "COTEX_SERVER": server.url,
@@ -134,7 +136,50 @@ def test_with_a_server_and_a_token_it_needs_nothing_of_this_machine(cotex, octo:
     tail.err.until(f"Following {server.url}")
     send(cotex)
     assert tail.done().code == 0
-    assert not (tmp_path / "nowhere").exists()
+    assert [each.name for each in (tmp_path / "nowhere").iterdir()] == ["cursors"]
+
+
+def test_started_again_it_goes_on_where_it_ended_and_with_new_it_does_not(cotex, octo: Tracked):
+    cotex.serve()
+    first = cotex.start("tail", "--count", "1", "--json")
+    first.out.until('"live"')
+    seqs = [send(cotex) for _ in range(3)]
+    first.done()
+    missed = cotex("tail", "--count", "2", "--json")
+    assert [m["seq"] for m in messages(missed.out) if m["type"] == "github_event"] == seqs[1:]
+    send(cotex)
+    newly = cotex.start("tail", "--new", "--count", "1", "--json")
+    newly.out.until('"live"')
+    last = send(cotex)
+    assert [m["seq"] for m in messages(newly.done().out) if m["type"] == "github_event"] == [last]
+
+
+def test_a_second_one_beside_it_says_that_it_keeps_no_cursor(cotex, octo: Tracked):
+    cotex.serve()
+    first, second = cotex.start("tail"), None
+    first.err.until("Following")
+    second = cotex.start("tail", "--count", "1")
+    second.err.until("keeps the cursor")
+    second.err.until("Following")
+    send(cotex)
+    assert second.done().code == 0
+    assert first.end(signal.SIGINT).code == 130
+
+
+def test_it_says_once_that_it_was_cut_off_and_once_that_it_caught_up(
+    cotex, octo: Tracked, address: dict[str, str]
+):
+    server = cotex.serve(**address)
+    tail = cotex.start("tail", "--count", "2")
+    tail.err.until("Following")
+    send(cotex)
+    server.end(signal.SIGKILL)
+    tail.err.until("Disconnected")
+    cotex.serve(**address)
+    tail.err.until("caught up")
+    send(cotex)
+    err = tail.done().err
+    assert (err.count("Disconnected"), err.count("caught up"), err.count("Following")) == (1, 1, 1)
 
 
 def test_a_token_that_is_not_good_is_refused_with_5(cotex, octo: Tracked):

@@ -1,9 +1,12 @@
 import asyncio
+import json
 import re
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from actors import WAIT
+from websockets.sync.client import connect
 
 from cotexd.operations.repositories import Tracked
 
@@ -210,3 +213,30 @@ async def test_a_removed_user_is_out_at_once(server, cotex):
         await cotex.beside("user", "remove", "ada", "--yes")
         await asyncio.wait_for(socket.wait_closed(), WAIT)
     assert (await server.get("/api/repos", headers={"authorization": f"Bearer {token}"})).status_code == 401
+
+
+def test_devices_say_how_far_each_has_come_and_what_is_connected(cotex, octo: Tracked):
+    server = cotex.serve()
+    token = cotex("user", "token", "ada").out.strip()
+    address = server.url.replace("http", "ws", 1) + "/ws?v=2&device=laptop"
+    with connect(address, additional_headers={"authorization": f"Bearer {token}"}, proxy=None) as socket:
+        for _ in range(2):
+            assert cotex("event", "send", "--repo", "octo/hello").code == 0
+        seqs = []
+        while len(seqs) < 2:
+            message = json.loads(socket.recv(WAIT))
+            seqs += [message["seq"]] if message["type"] == "github_event" else []
+        socket.send(json.dumps({"type": "client_event", "event": "ack", "seq": seqs[0]}))
+        until = time.monotonic() + WAIT
+        while time.monotonic() < until:
+            (device,) = cotex("user", "devices", "ada", "--json").json
+            if device["lag"] == 1 and device["connected_since"]:
+                break
+    assert (device["device"], device["protocol"], device["lag"]) == ("laptop", "v2", 1)
+    assert device["cursor"].endswith(f".{seqs[0]}")
+    assert (device["address"], device["buffer"], device["connections"]) == ("127.0.0.1", 0, 1)
+    while time.monotonic() < until and cotex("user", "devices", "ada", "--json").json[0]["connected_since"]:
+        pass
+    (device,) = cotex("user", "devices", "ada", "--json").json
+    assert (device["connected_since"], device["connections"], device["address"]) == (None, 0, "")
+    assert "laptop" in cotex("user", "devices", "ada").out
