@@ -5,6 +5,7 @@ of the registry, which calls back.
 """
 
 import asyncio
+import itertools
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -36,6 +37,11 @@ CLOSING = 2.0
 """seconds for the end of a connection: a handshake, or the last bytes"""
 
 
+# Randomness for each would be a wait for the other threads each time (CPython's lock is let go for it).
+_PROCESS = uuid.uuid4().hex
+_numbers = itertools.count()
+
+
 @dataclass(frozen=True, slots=True)
 class About:
     """What people who look are told of a connection."""
@@ -43,7 +49,7 @@ class About:
     protocol: Kind
     device: str = ""
     address: str = ""
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    id: str = field(default_factory=lambda: f"{_PROCESS}-{next(_numbers)}")
     connected_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 

@@ -86,13 +86,13 @@ def attach(
     keeper = Keeper(user_id, "device", device) if device else None
     if keeper is not None:
         _check_name(device)
-    row = None if keeper is None else _row(keeper)
-    if cursor is None and row is None:
+    kept = None if keeper is None else _kept(tx, keeper)
+    if cursor is None and kept is None:
         start = Start(log.epoch, log.head, log.floor, log.head, "new", None, keeper)
     else:
-        start = _resume(tx, user_id, log, cursor or Cursor(log.epoch, _kept(row)), keeper, selection)
+        start = _resume(tx, user_id, log, cursor or Cursor(log.epoch, kept or 0), keeper, selection)
     if keeper is not None:
-        _keep(tx, keeper, start.after)
+        _keep(tx, keeper, start.after, known=kept is not None)
     return start
 
 
@@ -101,10 +101,11 @@ def attach_legacy(tx: Tx, user_id: str, session: str) -> Start:
     log = events.log(tx)
     shared = Keeper(user_id, "shared", "")
     keeper = Keeper(user_id, "session", session[:MAX_NAME]) if session else shared
-    row = _row(keeper) or _row(shared)
-    kept = log.head if row is None else row.cursor
-    _keep(tx, keeper, kept)
-    return Start(log.epoch, log.head, log.floor, max(kept, log.floor), "ok", None, keeper)
+    kept = _kept(tx, keeper)
+    start = kept if kept is not None else _kept(tx, shared)
+    after = log.head if start is None else start
+    _keep(tx, keeper, after, known=kept is not None)
+    return Start(log.epoch, log.head, log.floor, max(after, log.floor), "ok", None, keeper)
 
 
 def resume(tx: Tx, user_id: str, cursor: Cursor, selection: Selection = selections.EVERYTHING) -> Start:
@@ -140,7 +141,7 @@ def acknowledge(tx: Tx, user_id: str, cursor: str, device: str = "") -> Cursor:
     if device:
         _check_name(device)
     keeper = Keeper(user_id, "device", device) if device else Keeper(user_id, "shared", "")
-    _keep(tx, keeper, given.seq)
+    _keep(tx, keeper, given.seq, known=_kept(tx, keeper) is not None)
     acknowledge_many(tx, [Ack(keeper, given.seq)])
     return given
 
@@ -169,34 +170,32 @@ def _check_name(device: str) -> None:
         raise Invalid(f"A device's name is at most {MAX_NAME} printable characters.")
 
 
-def _row(keeper: Keeper) -> Device | None:
-    found: Device | None = Device.get_or_none(
-        Device.user_id == keeper.user_id, Device.kind == keeper.kind, Device.name == keeper.name
+def _kept(tx: Tx, keeper: Keeper) -> int | None:
+    """Where a client was; None if it is not known."""
+    found = tx.rows(
+        'SELECT "cursor" FROM device WHERE user_id = ? AND kind = ? AND name = ?',
+        keeper.user_id,
+        keeper.kind,
+        keeper.name,
     )
-    return found
+    return int(found[0][0]) if found else None
 
 
-def _kept(row: Device | None) -> int:
-    return 0 if row is None else int(row.cursor)
-
-
-def _keep(tx: Tx, keeper: Keeper, seq: int) -> None:
+def _keep(tx: Tx, keeper: Keeper, seq: int, *, known: bool) -> None:
     """Make the row if it is new, at `seq`; else only note that it was seen."""
-    mine = (Device.user_id == keeper.user_id) & (Device.kind == keeper.kind)
-    if Device.update(seen_at=tx.now).where(mine, Device.name == keeper.name).execute():
+    now = Device.seen_at.db_value(tx.now)
+    user_id, kind, name = msgspec.structs.astuple(keeper)
+    if known:
+        seen = "UPDATE device SET seen_at = ? WHERE user_id = ? AND kind = ? AND name = ?"
+        tx.change(seen, now, user_id, kind, name)
         return
-    if keeper.kind == "device" and _count(mine) >= MAX_DEVICES:
+    mine = (Device.user_id == user_id) & (Device.kind == kind)
+    if kind == "device" and _count(mine) >= MAX_DEVICES:
         raise Conflict(
             f"This user has {MAX_DEVICES} devices.", hint="Connect under the name of one that is known."
         )
     Device.insert(
-        user_id=keeper.user_id,
-        kind=keeper.kind,
-        name=keeper.name,
-        cursor=seq,
-        acked=0,
-        created_at=tx.now,
-        seen_at=tx.now,
+        user_id=user_id, kind=kind, name=name, cursor=seq, acked=0, created_at=tx.now, seen_at=tx.now
     ).execute()
 
 

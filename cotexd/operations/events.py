@@ -19,7 +19,7 @@ from cotexd.domain.filter import Filter
 from cotexd.errors import BadSignature, CotexError, RepoPaused
 from cotexd.operations.visibility import Range, audiences, ranges_of, seek, wants
 from cotexd.store import Published, Tx
-from cotexd.store.models import Event, Lineage, LogState, Membership, Repository
+from cotexd.store.models import Event, LogState, Membership, Repository
 
 RETENTION = timedelta(days=14)
 MAX_BACKLOG = 100
@@ -197,10 +197,10 @@ def _paused(name: str) -> RepoPaused:
     )
 
 
-def log(_: Tx) -> Log:
-    row = LogState.get_by_id(1)
-    lineage = tuple(Ancestor(each.epoch, each.head) for each in Lineage.select().order_by(Lineage.id))
-    return Log(row.epoch, row.head, row.floor, lineage)
+def log(tx: Tx) -> Log:
+    ((epoch, head, floor),) = tx.rows("SELECT epoch, head, floor FROM log_state WHERE id = 1")
+    lineage = tuple(Ancestor(*each) for each in tx.rows("SELECT epoch, head FROM lineage ORDER BY id"))
+    return Log(epoch, head, floor, lineage)
 
 
 def backlogs(tx: Tx, asked: Sequence[tuple[str, int]]) -> list[Backlog]:

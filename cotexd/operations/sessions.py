@@ -149,8 +149,9 @@ def end_all(tx: Tx, user_id: str) -> None:
 
 
 def is_good(tx: Tx, session_id: str) -> bool:
-    row = Session.get_or_none(Session.id == session_id, Session.ended_at.is_null())
-    return row is not None and row.refreshed_at >= tx.now - IDLE
+    since = Session.refreshed_at.db_value(tx.now - IDLE)
+    good = "SELECT 1 FROM session WHERE id = ? AND ended_at IS NULL AND refreshed_at >= ?"
+    return bool(tx.rows(good, session_id, since))
 
 
 def forget_old(tx: Tx) -> int:

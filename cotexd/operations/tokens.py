@@ -115,13 +115,12 @@ def revoke(tx: Tx, name_or_id: str, label: str | None = None) -> list[Listed]:
     return listing(tx, account.id)
 
 
-def is_good(_: Tx, token_id: str) -> bool:
+def is_good(tx: Tx, token_id: str) -> bool:
     """Whether a token is here, and not revoked.
 
     :param token_id: see `id_of`
     """
-    mine = ScriptToken.select().where(ScriptToken.id == token_id, ScriptToken.revoked_at.is_null())
-    return bool(mine.exists())
+    return bool(tx.rows("SELECT 1 FROM script_token WHERE id = ? AND revoked_at IS NULL", token_id))
 
 
 def id_of(jti: str) -> str:
