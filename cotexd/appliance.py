@@ -248,6 +248,8 @@ def run(load: Callable[[], Settings], started: Callable[[str], None] = lambda _:
     :param started: is told the URL once requests are answered
     :raises CotexError: it could not start
     """
+    # Sanic's advice to whoever writes a Sanic app, which on a terminal is said to whoever starts ours.
+    os.environ.setdefault("SANIC_IGNORE_PRODUCTION_WARNING", "true")
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve_until_signal(load, started))
 

@@ -80,15 +80,13 @@ def devices(context: typer.Context, user: User, as_json: view.Json = False) -> N
         view.document(found)
     else:
         view.table(
-            ("device", "protocol", "cursor", "lag", "connected since", "buffer", "address", "last seen"),
+            ("device", "protocol", "lag", "connected since", "address", "last seen"),
             [
                 (
                     each.device or "(no name)",
                     each.protocol,
-                    each.cursor,
                     each.lag,
                     each.connected_since,
-                    each.buffer,
                     each.address,
                     each.seen_at,
                 )
