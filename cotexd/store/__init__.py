@@ -210,7 +210,7 @@ class Store:
         :raises Unavailable: it could not be committed, or there is too much to write
         """
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._the_writer().submit(Job(lambda tx: operation(tx, *args, **kwargs), future))
+        self._the_writer().submit(Job(future, lambda tx: operation(tx, *args, **kwargs)))
         return await future
 
     async def write_many(self, operation: Callable[[Tx, list[Item]], list[R | CotexError]], item: Item) -> R:
@@ -219,14 +219,7 @@ class Store:
         The operation returns one result an item; one that is a CotexError is raised to that item's writer.
         """
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-
-        def alone(tx: Tx) -> R:
-            result = operation(tx, [item])[0]
-            if isinstance(result, CotexError):
-                raise result
-            return result
-
-        self._the_writer().submit(Job(alone, future, many=operation, item=item))
+        self._the_writer().submit(Job(future, many=operation, item=item))
         return await future
 
     async def read(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

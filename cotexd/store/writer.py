@@ -1,10 +1,11 @@
 """The writer: one thread, group commit.
 
-What is the truth here: a job is done when its transaction has committed, and not before. So the thread takes a job,
-drains what else is waiting (no timer: a lone job waits for nobody), opens one transaction, runs each job in a
-savepoint, commits once, and then, in ONE callback on the event loop, hands the batch to the hub and resolves the
-futures. The order of these callbacks is the order of commits, and publishing does not depend on whether anybody
-still waits for an answer: a handler that was cancelled has lost its answer, never its event.
+What is the truth here: a job is done when its transaction has committed, and not before. So the thread takes all that
+waits (no timer: a lone job waits for nobody, but the thread is woken only when the loop has been through all that was
+ready, so that it does not run off with the first of fifty), opens one transaction, runs each job in a savepoint,
+commits once, and then, in ONE callback on the event loop, hands the batch to the hub and resolves the futures. The
+order of these callbacks is the order of commits, and publishing does not depend on whether anybody still waits for an
+answer: a handler that was cancelled has lost its answer, never its event.
 
 What can fail: a job (its savepoint is rolled back, its neighbours don't notice); the transaction (the disk is full,
 the connection is gone, the commit fails: every job of the batch fails as Unavailable, and nothing is published);
@@ -13,8 +14,8 @@ finds the events by itself, since it never trusts a publication to be complete.
 """
 
 import asyncio
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,11 +45,11 @@ Begin = Callable[[peewee.Database], Tx]
 
 @dataclass(slots=True, eq=False)
 class Job(Generic[R]):
-    """One call of an operation. With `many`, neighbours of the same kind run as one statement."""
+    """One call of an operation: `run`, or `many` of one item, where neighbours of the same kind go into one call."""
 
-    run: Callable[[Tx], R]
     future: "asyncio.Future[R]"
-    many: "Callable[[Tx, list[Any]], list[R]] | None" = None
+    run: Callable[[Tx], R] | None = None
+    many: "Callable[[Tx, list[Any]], list[R | CotexError]] | None" = None
     item: Any = None
     actor: Actor = field(default_factory=acting)
     result: R | None = None
@@ -68,32 +69,43 @@ class Writer:
         self._begin = begin
         self._publish = publish
         self._committed = committed
-        self._jobs: queue.Queue[Job[Any] | None] = queue.Queue(MAX_QUEUED)
+        self._jobs: deque[Job[Any]] = deque()
         self._loop = asyncio.get_running_loop()
+        self._ready = threading.Event()
+        self._waking = False
+        """whether the thread will be woken at the end of the loop's turn"""
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="cotexd-writer", daemon=True)
         self._thread.start()
 
     def submit(self, job: Job[Any]) -> None:
-        """:raises Unavailable: the queue is full, or closed"""
+        """On the loop.
+
+        :raises Unavailable: the queue is full, or closed
+        """
         if self._closed:
             raise Unavailable("The server is shutting down.")
-        try:
-            self._jobs.put_nowait(job)
-        except queue.Full:
+        if len(self._jobs) >= MAX_QUEUED:
             metrics.QUEUE_FULL.inc()
-            raise Unavailable("The server has more to write than it can: try again soon.") from None
+            raise Unavailable("The server has more to write than it can: try again soon.")
+        self._jobs.append(job)
+        if not self._waking:
+            self._waking = True
+            self._loop.call_soon(self._wake)
 
     @property
     def queued(self) -> int:
-        return self._jobs.qsize()
+        return len(self._jobs)
 
     async def close(self) -> None:
         """Finish what was submitted; refuse the rest."""
-        if not self._closed:
-            self._closed = True
-            await asyncio.to_thread(self._jobs.put, None)
+        self._closed = True
+        self._ready.set()
         await asyncio.to_thread(self._thread.join)
+
+    def _wake(self) -> None:
+        self._waking = False
+        self._ready.set()
 
     def _work(self) -> None:
         database = self._dialect.open(read_only=False)
@@ -117,20 +129,16 @@ class Writer:
             database.close()
 
     def _take(self) -> list[Job[Any]] | None:
-        first = self._jobs.get()
-        if first is None:
-            return None
-        batch = [first]
-        while len(batch) < MAX_BATCH:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            if job is None:
-                self._jobs.put(None)
-                break
-            batch.append(job)
-        return batch
+        """What waits, MAX_BATCH at most; None once that is nothing and nothing will come."""
+        while True:
+            self._ready.wait()
+            self._ready.clear()
+            closed = self._closed
+            batch = [self._jobs.popleft() for _ in range(min(len(self._jobs), MAX_BATCH))]
+            if closed or self._jobs:
+                self._ready.set()
+            if batch or closed:
+                return batch or None
 
     def _commit(self, database: peewee.Database, batch: list[Job[Any]]) -> Sequence[Published]:
         self._dialect.begin_write(database)
@@ -149,7 +157,7 @@ class Writer:
         self,
         tx: Tx,
         database: peewee.Database,
-        many: Callable[[Tx, list[Any]], list[Any]],
+        many: Callable[[Tx, list[Any]], list[Any | CotexError]],
         jobs: list[Job[Any]],
     ) -> bool:
         """Run neighbours as one; False if one of them has to be found that spoils it for all."""
@@ -173,7 +181,7 @@ class Writer:
         tx.actor = job.actor
         try:
             with dialects.unavailable(), database.savepoint():
-                job.result = job.run(tx)
+                job.result = _result_of(job, tx)
         except Exception as error:  # noqa: BLE001  # the job's own: its future gets it
             self._check_alive(database)
             del tx.published[before:]
@@ -195,6 +203,17 @@ class Writer:
                 job.future.set_exception(job.error)
             else:
                 job.future.set_result(job.result)
+
+
+def _result_of(job: Job[R], tx: Tx) -> R:
+    """:raises CotexError: what it is refused for"""
+    if job.run is not None:
+        return job.run(tx)
+    assert job.many is not None
+    (result,) = job.many(tx, [job.item])
+    if isinstance(result, CotexError):
+        raise result
+    return result
 
 
 def _lost(error: BaseException) -> CotexError:
