@@ -69,7 +69,7 @@ def _fill(prepared: Prepared, count: int) -> None:
     moment = utc_now() - AGE
     store = Store("", prepared.folder, "", lambda: moment)
     repo_id = prepared.path.rpartition("/")[2]
-    body = events.compress(payloads.push(0))
+    body = payloads.push(0)
     summary = b'{"id":"","type":"push","headline":"2 commits pushed to main"}'.ljust(700)
     try:
         for start in range(0, count, _BATCH):

@@ -53,7 +53,7 @@ def measure(run: Run) -> Result:
 
     prepared = server.prepare(folder / "data")
     store = Store("", prepared.folder, "")
-    body, repo_id = events.compress(payloads.push(0)), prepared.path.rpartition("/")[2]
+    body, repo_id = payloads.push(0), prepared.path.rpartition("/")[2]
     store.run(
         events.accept_many,
         [

@@ -175,7 +175,7 @@ def incoming(
         branch=summary.branch,
         verified="sha256",
         summary=msgspec.json.encode(summary),
-        payload=events.compress(body),
+        payload=body,
     )
 
 

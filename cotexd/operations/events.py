@@ -4,15 +4,14 @@ Three readers ask the same membership rows: the accepting transaction (who gets 
 client missed) and the history over REST. `visibility` is the one place that says who may see what.
 """
 
-import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 import msgspec
-import zstandard
 
 from cotexd.domain import filter as filters
+from cotexd.domain import packing
 from cotexd.domain.cursor import Ancestor, Log
 from cotexd.domain.event import Frame, frame
 from cotexd.domain.filter import Filter
@@ -27,12 +26,9 @@ MAX_BACKLOG = 100
 MAX_BACKLOG_BYTES = 64 * 1024
 """of summaries in one read; at least one event is read"""
 MAX_PAGE = 100
-_ZSTD_LEVEL = 3
-_compressors = threading.local()
 _INSERT = """
 INSERT INTO event
   (seq, id, repo_id, delivery_id, event_type, branch, verified, filtered, created_at, summary, payload)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _FIELDS = [
     Event.seq,
@@ -46,9 +42,9 @@ _FIELDS = [
 
 
 class Incoming(msgspec.Struct, frozen=True):
-    """A checked delivery, made ready for the log: `summary` is JSON, `payload` is compressed.
+    """A checked delivery, made ready for the log: `summary` is JSON, `payload` is GitHub's as received.
 
-    `paths` are the files that a push touched, None where not all are known.
+    `paths` are the files that a push touched, None where not all are known. A big payload comes `packed`.
     """
 
     repo_id: str
@@ -59,6 +55,7 @@ class Incoming(msgspec.Struct, frozen=True):
     summary: bytes
     payload: bytes
     paths: tuple[str, ...] | None = ()
+    packed: bool = False
 
 
 class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -81,14 +78,6 @@ class Backlog(msgspec.Struct, frozen=True):
     frames: tuple[Frame, ...]
     upto: int
     head: int
-
-
-def compress(payload: bytes) -> bytes:
-    compressor = getattr(_compressors, "mine", None)
-    if compressor is None:
-        # Making one costs more than using it, and two threads may not share it.
-        compressor = _compressors.mine = zstandard.ZstdCompressor(_ZSTD_LEVEL)
-    return bytes(compressor.compress(payload))
 
 
 def accept_many(tx: Tx, incoming: list[Incoming]) -> list[Accepted | CotexError]:
@@ -147,7 +136,9 @@ def _known(tx: Tx, incoming: list[Incoming]) -> dict[tuple[str, str], Accepted]:
 
 def _append(tx: Tx, new: list[tuple[Incoming, Accepted]], repos: dict[str, _Repository]) -> None:
     moment = Event.created_at.db_value(tx.now)
-    tx.change_many(
+    payloads = _packed([each for each, accepted in new if not accepted.filtered])
+    kept = [None if accepted.filtered else next(payloads) for _, accepted in new]
+    tx.insert(
         _INSERT,
         [
             (
@@ -161,9 +152,9 @@ def _append(tx: Tx, new: list[tuple[Incoming, Accepted]], repos: dict[str, _Repo
                 accepted.filtered,
                 moment,
                 None if accepted.filtered else each.summary,
-                None if accepted.filtered else each.payload,
+                payload,
             )
-            for each, accepted in new
+            for (each, accepted), payload in zip(new, kept, strict=True)
         ],
     )
     touched = {each.repo_id for each, _ in new}
@@ -172,7 +163,7 @@ def _append(tx: Tx, new: list[tuple[Incoming, Accepted]], repos: dict[str, _Repo
     # Nobody else can have moved it: a write transaction is alone from its begin.
     tx.change("UPDATE log_state SET head = ?", tx.head)
     members = audiences(tx, touched)
-    for each, accepted in new:
+    for (each, accepted), payload in zip(new, kept, strict=True):
         travelling = frame(
             seq=accepted.seq,
             event_id=accepted.event_id,
@@ -187,7 +178,13 @@ def _append(tx: Tx, new: list[tuple[Incoming, Accepted]], repos: dict[str, _Repo
             for user_id, wanted in members.get(each.repo_id, ())
             if not accepted.filtered and wanted.passes(each.event_type, each.branch, each.paths)
         )
-        tx.published.append(Published(travelling, audience))
+        tx.published.append(Published(travelling, audience, len(payload or b"")))
+
+
+def _packed(incoming: list[Incoming]) -> Iterator[bytes]:
+    """Their payloads as the log has them, in order."""
+    small = iter(packing.pack_many([each.payload for each in incoming if not each.packed]))
+    return (each.payload if each.packed else next(small) for each in incoming)
 
 
 def _paused(name: str) -> RepoPaused:

@@ -5,9 +5,8 @@ from typing import cast
 
 import msgspec
 import peewee
-import zstandard
 
-from cotexd.domain import github
+from cotexd.domain import github, packing
 from cotexd.domain.event import Summary
 from cotexd.errors import NotFound
 from cotexd.operations import repositories
@@ -244,4 +243,4 @@ def _listed(row: Event) -> Listed:
 
 
 def _payload(row: Event) -> bytes:
-    return zstandard.ZstdDecompressor().decompress(bytes(row.payload or b""))
+    return packing.unpack(bytes(row.payload or b""))

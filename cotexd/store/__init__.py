@@ -274,6 +274,8 @@ class Store:
         return self._writer
 
     def _committed(self, tx: Tx) -> None:
+        if tx.published:
+            metrics.PAYLOAD_STORED.inc(sum(each.stored for each in tx.published))
         if tx.head is not None and self._lineage is not None:
             self._lineage.write(tx.head)
 

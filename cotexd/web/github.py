@@ -9,7 +9,7 @@ from sanic import HTTPResponse
 from sanic.http import Http
 
 from cotexd import metrics
-from cotexd.domain import event, github
+from cotexd.domain import event, github, packing
 from cotexd.domain.event import Summary
 from cotexd.domain.github import Headers
 from cotexd.errors import BadSignature, CotexError, Invalid
@@ -77,7 +77,7 @@ def mount(app: App, refusal: Callable[[WebRequest, Exception], HTTPResponse]) ->
         else:
             incoming = _prepare(*prepare)
         accepted = await app.ctx.store.write_many(events.accept_many, incoming)
-        _count(accepted, len(body), len(incoming.payload), time.perf_counter() - request.ctx.began)
+        _count(accepted, len(body), time.perf_counter() - request.ctx.began)
         return answer(accepted)
 
     app.add_route(receive, "/api/webhooks/github/<repo_id:str>", methods=["POST"], name="github", stream=True)
@@ -119,6 +119,7 @@ def _verified(hook: Hook | None, verify: Callable[[tuple[str, ...]], str]) -> tu
 
 def _prepare(repo_id: str, repo_name: str, headers: Headers, body: bytes, verified: str) -> Incoming:
     delivery = github.read_body(repo_id, headers, body, verified)
+    big = len(body) > BIG
     summary = event.summarise(delivery, repo_name, utc_now())
     return Incoming(
         repo_id=repo_id,
@@ -127,8 +128,9 @@ def _prepare(repo_id: str, repo_name: str, headers: Headers, body: bytes, verifi
         branch=summary.branch,
         verified=verified,
         summary=msgspec.json.encode(summary),
-        payload=events.compress(delivery.payload),
+        payload=packing.pack(delivery.payload) if big else delivery.payload,
         paths=_paths(summary),
+        packed=big,
     )
 
 
@@ -136,7 +138,7 @@ def _paths(summary: Summary) -> tuple[str, ...] | None:
     return event.Touched(summary.files, summary.metadata).paths
 
 
-def _count(accepted: Accepted, received: int, stored: int, seconds: float) -> None:
+def _count(accepted: Accepted, received: int, seconds: float) -> None:
     metrics.DELIVERY_TIME.observe(seconds)
     metrics.DELIVERY_SIZE.observe(received)
     if accepted.duplicate:
@@ -145,7 +147,6 @@ def _count(accepted: Accepted, received: int, stored: int, seconds: float) -> No
         _FILTERED.inc()
     else:
         _ACCEPTED.inc()
-        metrics.PAYLOAD_STORED.inc(stored)
 
 
 async def _refuse_unread(request: WebRequest, refusal: HTTPResponse) -> None:

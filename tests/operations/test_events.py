@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from actors import incoming, join, leave, logged, push
 
+from cotexd.domain import packing
 from cotexd.domain.cursor import Ancestor
 from cotexd.errors import BadSignature, CotexError, Failed, RepoPaused
 from cotexd.operations import accounts, events, history, repositories, upkeep
@@ -236,8 +237,13 @@ def test_the_backlog_leaves_out_what_is_purged(store: Store, hello: Tracked, clo
 
 def test_a_payload_is_kept_byte_for_byte(store: Store, hello: Tracked):
     body = '{"ref": "refs/heads/main",  "odd":"\\u00e9 é", "n": 1.0e5}'.encode()
-    (answer,) = accept(store, msgspec.structs.replace(incoming(hello), payload=events.compress(body)))
-    assert bytes(store.look(history.get, hello.user_id, answer.event_id).payload) == body
+    for payload, packed in ((body, False), (packing.pack(body), True)):
+        given = msgspec.structs.replace(incoming(hello), payload=payload, packed=packed)
+        first, second = accept(store, given, incoming(hello))
+        assert bytes(store.look(history.get, hello.user_id, first.event_id).payload) == body
+        assert (
+            bytes(store.look(history.get, hello.user_id, second.event_id).payload) == incoming(hello).payload
+        )
 
 
 def test_a_repository_knows_when_its_last_event_came(store: Store, hello: Tracked, clock):
