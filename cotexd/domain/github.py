@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from cotexd.domain.payload import decode
 from cotexd.errors import BadSignature, InvalidPayload, TooLarge, UnsupportedMediaType
 
 MAX_BODY = 25 * 1024 * 1024
@@ -37,7 +38,10 @@ class Headers(msgspec.Struct, frozen=True):
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """One signed delivery. `payload` is GitHub's JSON as received; `verified` says how: sha256 or sha1."""
+    """One signed delivery. `payload` is GitHub's JSON as received, `document` what payload.decode makes of it.
+
+    `verified` says how it was signed: sha256 or sha1.
+    """
 
     repo_id: str
     delivery_id: str
@@ -109,18 +113,17 @@ def read_body(repo_id: str, headers: Headers, body: bytes, verified: str) -> Del
     :raises InvalidPayload: a form without payload; not UTF-8; not a JSON object; nested deeper than MAX_DEPTH
     """
     payload = _payload_of_form(body) if headers.form else body
-    return Delivery(
-        repo_id, headers.delivery_id, headers.event_type, payload, parse_object(payload), verified
-    )
+    document = parse_object(headers.event_type, payload)
+    return Delivery(repo_id, headers.delivery_id, headers.event_type, payload, document, verified)
 
 
-def parse_object(payload: bytes) -> dict[str, object]:
-    """Parse one JSON object.
+def parse_object(kind: str, payload: bytes) -> dict[str, object]:
+    """Parse the JSON object that an event of type `kind` has.
 
     :raises InvalidPayload: not UTF-8, not a JSON object, or nested deeper than MAX_DEPTH
     """
     try:
-        document: object = msgspec.json.decode(payload)
+        document = decode(kind, payload)
     except UnicodeDecodeError:
         raise InvalidPayload("The payload is not UTF-8.") from None
     except RecursionError:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotexd.domain import event
-from cotexd.domain.github import Delivery
+from cotexd.domain.github import Delivery, Headers, read_body
 from cotexd.domain.headline import KINDS
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -44,6 +44,47 @@ def test_a_push_lists_its_files_and_commits():
     assert (summary.commit_count, summary.commit_shas, summary.actor) == (2, ("c1", "c2"), "ada")
     assert summary.timestamp == datetime(2026, 11, 24, 11, tzinfo=UTC)
     assert summary.metadata["files_total"] == "3"
+
+
+READ = [
+    "ref",
+    "commits",
+    "head_commit",
+    "sender",
+    "pusher",
+    "created",
+    "deleted",
+    "forced",
+    "action",
+    "issue",
+]
+PARTS = [
+    "id",
+    "added",
+    "modified",
+    "removed",
+    "renamed",
+    "login",
+    "name",
+    "timestamp",
+    "title",
+    "state",
+    "number",
+]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*READ, "pull_request", "repository"]),
+        JSON
+        | st.dictionaries(st.sampled_from(PARTS), JSON)
+        | st.lists(st.dictionaries(st.sampled_from(PARTS), JSON)),
+    )
+)
+def test_the_part_of_a_push_that_is_read_gives_the_summary_of_the_whole(document: dict[str, object]):
+    payload = msgspec.json.encode(document)
+    delivery = read_body("r", Headers("push", "guid", form=False), payload, "sha256")
+    assert event.summarise(delivery, "octo/hello", NOW) == summarise("push", msgspec.json.decode(payload))
 
 
 def test_files_stop_at_the_bound_and_their_number_is_said():

@@ -12,8 +12,8 @@ SECRET = "It's a Secret to Everybody"
 HEADERS = {"content-type": "application/json", "x-github-event": "push", "x-github-delivery": "a-guid"}
 
 
-def read(body: bytes, form: bool = False):
-    return github.read_body("repo", github.Headers("push", "a-guid", form), body, "sha256")
+def read(body: bytes, form: bool = False, kind: str = "push"):
+    return github.read_body("repo", github.Headers(kind, "a-guid", form), body, "sha256")
 
 
 def test_githubs_own_test_vector_holds():
@@ -117,8 +117,9 @@ def test_a_declared_length_over_the_bound_is_too_large_before_the_body_is_read()
 
 def test_the_payload_of_json_is_the_body_itself():
     body = b'{ "a" : [1, 2] }\n'
-    delivery = read(body)
+    delivery = read(body, kind="star")
     assert (delivery.payload, delivery.document) == (body, {"a": [1, 2]})
+    assert read(body).payload == body
 
 
 @given(st.text(max_size=60))
@@ -134,32 +135,38 @@ def test_a_form_without_payload_is_invalid(body: bytes):
         read(body, form=True)
 
 
+@pytest.mark.parametrize("kind", ["push", "star"])
 @pytest.mark.parametrize(
     "body",
     [b"", b"[]", b"1", b'"text"', b"null", b'{"a":', b'{"a":1} x', b"{'a':1}", b'{"a":NaN}', b"\xff\xfe{}"],
 )
-def test_what_is_not_a_json_object_is_invalid(body: bytes):
+def test_what_is_not_a_json_object_is_invalid(body: bytes, kind: str):
     with pytest.raises(InvalidPayload):
-        read(body)
+        read(body, kind=kind)
 
 
-def test_json_that_is_not_utf8_is_invalid():
-    with pytest.raises(InvalidPayload, match="UTF-8"):
-        read(b'{"a":"\xff"}')
+@pytest.mark.parametrize("kind", ["push", "star"])
+def test_json_that_is_not_utf8_is_invalid(kind: str):
+    for body in (b'{"a":"\xff"}', b'{"a":{"\xc3":1}}', b'{"ref":"\xed\xa0\x80"}'):
+        with pytest.raises(InvalidPayload, match="UTF-8"):
+            read(body, kind=kind)
 
 
+@pytest.mark.parametrize("kind", ["push", "star"])
 @pytest.mark.parametrize("depth", [201, 10_000, 1_000_000])
-def test_json_nested_deeper_than_the_bound_is_invalid(depth: int):
+def test_json_nested_deeper_than_the_bound_is_invalid(depth: int, kind: str):
     with pytest.raises(InvalidPayload, match="nested"):
-        read(b'{"a":' * depth + b"1" + b"}" * depth)
+        read(b'{"a":' * depth + b"1" + b"}" * depth, kind=kind)
 
 
-def test_json_nested_as_deep_as_the_bound_is_taken():
-    assert read(b'{"a":' * 199 + b"[1]" + b"}" * 199).document
+@pytest.mark.parametrize("kind", ["push", "star"])
+def test_json_nested_as_deep_as_the_bound_is_taken(kind: str):
+    body = b'{"a":' * 199 + b"[1]" + b"}" * 199
+    assert read(body, kind=kind).payload == body
 
 
 def test_brackets_within_strings_are_no_depth():
-    assert read(json.dumps({"text": '[{"\\' * 1000}).encode()).document
+    assert read(json.dumps({"ref": '[{"\\' * 1000}).encode()).document
 
 
 @pytest.mark.parametrize(
