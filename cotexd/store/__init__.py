@@ -218,9 +218,18 @@ class Store:
 
         The operation returns one result an item; one that is a CotexError is raised to that item's writer.
         """
+        return await self.submit_many(operation, item)
+
+    def submit_many(
+        self, operation: Callable[[Tx, list[Item]], list[R | CotexError]], item: Item
+    ) -> asyncio.Future[R]:
+        """The same, for one who waits in another way: the future has the result, or the error.
+
+        :raises Unavailable: there is too much to write
+        """
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._the_writer().submit(Job(future, many=operation, item=item))
-        return await future
+        return future
 
     async def read(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation that only reads, in the pool; all its reads see one moment."""

@@ -14,7 +14,7 @@ from sanic.exceptions import SanicException
 
 from cotexd import metrics
 from cotexd.errors import CotexError, Kind, TooManyRequests
-from cotexd.web import edge, events, github, health, identity, me, repos, socket, stream, stripe
+from cotexd.web import edge, events, github, health, identity, me, repos, shortcut, socket, stream, stripe
 from cotexd.web.context import App, Context, WebRequest, answer
 from cotexd.web.protocol import TolerantRequest
 
@@ -83,7 +83,9 @@ def build(context: Context, *, alone: bool) -> App:
     app.error_handler.add(Exception, _refuse)
     for part in (events, health, identity, me, repos, socket, stream, stripe):
         part.mount(app)
-    github.mount(app, _refuse)
+    hooks = github.Hooks(context.store)
+    github.mount(app, hooks, _refuse)
+    shortcut.mount(app, hooks)
     return app
 
 

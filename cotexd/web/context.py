@@ -1,6 +1,6 @@
 """What the routes share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import SimpleNamespace
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cotexd.web.auth import Authenticator
 
 T = TypeVar("T")
+Tell = Callable[[bytes | None], None]
 
 
 @dataclass(slots=True)
@@ -41,6 +42,8 @@ class Context:
     allowed_origins: Sequence[str] = ()
     trusted_proxies: Sequence[Network] = ()
     metrics_networks: Sequence[Network] = ()
+    shortcut: Callable[[bytes, Tell], bool] | None = None
+    """takes what has a shorter way than through Sanic, see web.shortcut"""
     draining: bool = False
     """set when the server begins to stop"""
 

@@ -20,6 +20,9 @@ from cotexd.store import Store, utc_now
 from cotexd.web.context import App, WebRequest, answer, bind, next_part, read_bounded
 from cotexd.web.limits import MAX_BAD_SIGNATURES
 
+PATH = "/api/webhooks/github/"
+ROUTE = "api/webhooks/github/<repo_id:str>"
+"""as metrics name it"""
 HOOK_KEPT = 0.5
 """seconds; a secret that was changed is in force after these at the latest"""
 MAX_HOOKS = 1024
@@ -42,14 +45,13 @@ class SlowSender(Invalid):
         super().__init__(f"The body did not come within {BODY_WITHIN:.0f} s.")
 
 
-def mount(app: App, refusal: Callable[[WebRequest, Exception], HTTPResponse]) -> None:
+def mount(app: App, hooks: "Hooks", refusal: Callable[[WebRequest, Exception], HTTPResponse]) -> None:
     """:param refusal: the answer to an error"""
-    hooks = Hooks(app.ctx.store)
 
     async def receive(request: WebRequest, repo_id: str) -> HTTPResponse | None:
-        given = dict(request.headers.items())
+        sent = dict(request.headers.items())
         try:
-            headers = github.read_headers(given)
+            headers = github.read_headers(sent)
             async with asyncio.timeout(BODY_WITHIN):
                 body = await read_bounded(request, github.MAX_BODY, "GitHub sends no more")
         except (CotexError, TimeoutError) as error:
@@ -61,7 +63,7 @@ def mount(app: App, refusal: Callable[[WebRequest, Exception], HTTPResponse]) ->
         try:
             hook, verified = await hooks.check(
                 repo_id,
-                lambda secrets: github.check_signature(given, body, secrets, accept_sha1=accept_sha1),
+                lambda secrets: github.check_signature(sent, body, secrets, accept_sha1=accept_sha1),
             )
         except BadSignature:
             # Whoever guesses is slowed down; a delivery that is signed with the secret never is.
@@ -71,16 +73,13 @@ def mount(app: App, refusal: Callable[[WebRequest, Exception], HTTPResponse]) ->
             await app.ctx.store.write(repositories.pinged, repo_id)
             metrics.PINGS.inc()
             return answer({"pinged": True})
-        prepare = (repo_id, hook.repo_name, headers, body, verified)
-        if len(body) > BIG:
-            incoming = await asyncio.to_thread(_prepare, *prepare)
-        else:
-            incoming = _prepare(*prepare)
+        given = (repo_id, hook.repo_name, headers, body, verified)
+        incoming = await asyncio.to_thread(prepare, *given) if len(body) > BIG else prepare(*given)
         accepted = await app.ctx.store.write_many(events.accept_many, incoming)
-        _count(accepted, len(body), time.perf_counter() - request.ctx.began)
+        count(accepted, len(body), time.perf_counter() - request.ctx.began)
         return answer(accepted)
 
-    app.add_route(receive, "/api/webhooks/github/<repo_id:str>", methods=["POST"], name="github", stream=True)
+    app.add_route(receive, f"/{ROUTE}", methods=["POST"], name="github", stream=True)
 
 
 class Hooks:
@@ -97,17 +96,23 @@ class Hooks:
 
         :raises BadSignature: unknown, or not signed with a secret of it
         """
-        kept = self._kept.get(repo_id)
-        if kept is not None and time.monotonic() - kept[0] < HOOK_KEPT:
-            try:
-                return _verified(kept[1], verify)
-            except BadSignature:
-                pass  # perhaps the secret is a new one
+        if found := self.kept(repo_id, verify):
+            return found
         hook = await self._store.read(repositories.hook_of, repo_id)
         if len(self._kept) >= MAX_HOOKS:
             self._kept.clear()
         self._kept[repo_id] = (time.monotonic(), hook)
         return _verified(hook, verify)
+
+    def kept(self, repo_id: str, verify: Callable[[tuple[str, ...]], str]) -> tuple[Hook, str] | None:
+        """The same by what is at hand; None if that is nothing, or too old, or the secret may be a new one."""
+        kept = self._kept.get(repo_id)
+        if kept is None or time.monotonic() - kept[0] >= HOOK_KEPT:
+            return None
+        try:
+            return _verified(kept[1], verify)
+        except BadSignature:
+            return None
 
 
 def _verified(hook: Hook | None, verify: Callable[[tuple[str, ...]], str]) -> tuple[Hook, str]:
@@ -117,7 +122,7 @@ def _verified(hook: Hook | None, verify: Callable[[tuple[str, ...]], str]) -> tu
     return hook, verified
 
 
-def _prepare(repo_id: str, repo_name: str, headers: Headers, body: bytes, verified: str) -> Incoming:
+def prepare(repo_id: str, repo_name: str, headers: Headers, body: bytes, verified: str) -> Incoming:
     delivery = github.read_body(repo_id, headers, body, verified)
     big = len(body) > BIG
     summary = event.summarise(delivery, repo_name, utc_now())
@@ -138,7 +143,7 @@ def _paths(summary: Summary) -> tuple[str, ...] | None:
     return event.Touched(summary.files, summary.metadata).paths
 
 
-def _count(accepted: Accepted, received: int, seconds: float) -> None:
+def count(accepted: Accepted, received: int, seconds: float) -> None:
     metrics.DELIVERY_TIME.observe(seconds)
     metrics.DELIVERY_SIZE.observe(received)
     if accepted.duplicate:

@@ -5,6 +5,8 @@ change hands.
 """
 
 import asyncio
+from functools import partial
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,14 +21,69 @@ from sanic.server import HttpProtocol
 from cotexd.errors import Unavailable
 from cotexd.web.context import WebRequest
 
+MAX_WAITING = 64 * 1024
+"""bytes that a client may send before it has its answer; then it is not read any more"""
 LINGER = 2.0
 """seconds in which a sender who was too slow can read why it is cut off"""
 
 
 class Protocol(HttpProtocol):
-    """Sanic's, but that its time limits are for a whole request: Sanic begins them anew at every byte."""
+    """Sanic's, but for two things.
+
+    Its time limits are for a whole request: Sanic begins them anew at every byte. And what a request on an idle
+    connection is may be decided before Sanic sees it: while `App.ctx.shortcut` has one, Sanic's end of the connection
+    waits for the next, and `_waiting` holds what came meanwhile.
+    """
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self._waiting: bytearray | None = None
 
     def data_received(self, data: bytes) -> None:
+        if self._waiting is not None:
+            self._waiting += data
+            if len(self._waiting) > MAX_WAITING and self.transport is not None:
+                self.transport.pause_reading()
+        elif self._takes_the_shortcut(data):
+            self._waiting = bytearray()
+        else:
+            self._hand_on(data)
+
+    def close_if_idle(self) -> bool:
+        return self._waiting is None and super().close_if_idle()
+
+    def _takes_the_shortcut(self, data: bytes) -> bool:
+        http: Http | None = getattr(self, "_http", None)
+        shortcut = self.app.ctx.shortcut
+        return (
+            shortcut is not None
+            and http is not None
+            and http.stage is Stage.IDLE
+            and http.keep_alive
+            and not http.request_body
+            and not self.recv_buffer
+            and self._can_write.is_set()
+            and shortcut(data, partial(self._told, data))
+        )
+
+    def _told(self, data: bytes, answer: bytes | None) -> None:
+        """The shortcut has an answer to `data`, or wants Sanic to find one."""
+        waiting, self._waiting = bytes(self._waiting or b""), None
+        if self.transport is None or self.transport.is_closing():
+            return
+        if len(waiting) > MAX_WAITING:
+            self.transport.resume_reading()
+        if answer is None:
+            self._hand_on(data + waiting)
+            return
+        self.transport.write(answer)
+        self._time = monotonic()
+        if waiting:
+            self.data_received(waiting)
+
+    def _hand_on(self, data: bytes) -> None:
         # Not there before the connection's task has begun, nor after it has ended.
         http: Http | None = getattr(self, "_http", None)
         busy = http is not None and (http.stage is not Stage.IDLE or bool(http.request_body))
