@@ -19,13 +19,13 @@ _CHANGES: tuple[Change, ...] = ("added", "modified", "removed", "renamed")
 _HEADS = "refs/heads/"
 
 
-class File(msgspec.Struct, frozen=True):
+class File(msgspec.Struct, frozen=True, gc=False):
     path: str
     change: Change
     commit: str
 
 
-class Summary(msgspec.Struct, frozen=True):
+class Summary(msgspec.Struct, frozen=True, gc=False):
     """What a client shows of an event. Every key is always there (wire.md: fixed)."""
 
     id: str
@@ -69,7 +69,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     event_type: str = ""
 
 
-class _Tail(msgspec.Struct, frozen=True):
+class _Tail(msgspec.Struct, frozen=True, gc=False):
     repo_name: str
     event: str
     payload: msgspec.Raw

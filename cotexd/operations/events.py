@@ -41,7 +41,7 @@ _FIELDS = [
 ]
 
 
-class Incoming(msgspec.Struct, frozen=True):
+class Incoming(msgspec.Struct, frozen=True, gc=False):
     """A checked delivery, made ready for the log: `summary` is JSON, `payload` is GitHub's as received.
 
     `paths` are the files that a push touched, None where not all are known. A big payload comes `packed`.
@@ -58,7 +58,7 @@ class Incoming(msgspec.Struct, frozen=True):
     packed: bool = False
 
 
-class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
+class Accepted(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     event_id: str
     seq: int
     duplicate: bool

@@ -37,7 +37,7 @@ _ANSWER = (
 )
 
 
-class Post(msgspec.Struct, frozen=True):
+class Post(msgspec.Struct, frozen=True, gc=False):
     """A whole request. Headers by lower-case name, each there once."""
 
     repo_id: str
