@@ -1,5 +1,6 @@
 """Delivery → summary, and the frame that it travels in, encoded once for all who receive it."""
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -17,6 +18,8 @@ MAX_TITLE = 1000
 Change = str
 _CHANGES: tuple[Change, ...] = ("added", "modified", "removed", "renamed")
 _HEADS = "refs/heads/"
+_VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
+"""of a UUID, in the upper two bits of its 17th digit"""
 
 
 class File(msgspec.Struct, frozen=True, gc=False):
@@ -104,6 +107,16 @@ def summarise(delivery: Delivery, repo_name: str, received_at: datetime) -> Summ
         commit_shas=tuple(text(commit, "id") for commit in commits[:MAX_FILES]),
         metadata=metadata,
     )
+
+
+def new_ids(now: datetime, count: int) -> list[str]:
+    """Ids for events of one moment: UUIDs of version 7 (RFC 9562), which an index finds side by side."""
+    moment = f"{int(now.timestamp() * 1000):012x}"
+    random = os.urandom(10 * count).hex()
+    return [
+        f"{moment[:8]}-{moment[8:]}-7{part[:3]}-{_VARIANT[part[3]]}{part[4:7]}-{part[7:19]}"
+        for part in (random[start : start + 20] for start in range(0, len(random), 20))
+    ]
 
 
 def frame(

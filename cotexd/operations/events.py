@@ -4,7 +4,6 @@ Three readers ask the same membership rows: the accepting transaction (who gets 
 client missed) and the history over REST. `visibility` is the one place that says who may see what.
 """
 
-import uuid
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
@@ -13,7 +12,7 @@ import msgspec
 from cotexd.domain import filter as filters
 from cotexd.domain import packing
 from cotexd.domain.cursor import Ancestor, Log
-from cotexd.domain.event import Frame, frame
+from cotexd.domain.event import Frame, frame, new_ids
 from cotexd.domain.filter import Filter
 from cotexd.errors import BadSignature, CotexError, RepoPaused
 from cotexd.operations.visibility import Range, audiences, ranges_of, seek, wants
@@ -87,6 +86,7 @@ def accept_many(tx: Tx, incoming: list[Incoming]) -> list[Accepted | CotexError]
     one that is paused. The events' audiences are decided here, in the transaction that gives them their place.
     """
     repos, known = _repositories(tx, {each.repo_id for each in incoming}), _known(tx, incoming)
+    ids = iter(new_ids(tx.now, len(incoming)))
     results: list[Accepted | CotexError] = []
     new: list[tuple[Incoming, Accepted]] = []
     ((seq,),) = tx.rows("SELECT head FROM log_state WHERE id = 1")
@@ -101,7 +101,7 @@ def accept_many(tx: Tx, incoming: list[Incoming]) -> list[Accepted | CotexError]
         else:
             seq += 1
             out = not repo.wants.passes(each.event_type, each.branch, each.paths)
-            accepted = Accepted(str(uuid.uuid4()), seq, duplicate=False, filtered=out)
+            accepted = Accepted(next(ids), seq, duplicate=False, filtered=out)
             known[key] = Accepted(accepted.event_id, seq, duplicate=True, filtered=out)
             new.append((each, accepted))
             results.append(accepted)

@@ -1,3 +1,4 @@
+import uuid
 from datetime import UTC, datetime, timedelta, timezone
 
 import msgspec
@@ -44,6 +45,17 @@ def test_a_push_lists_its_files_and_commits():
     assert (summary.commit_count, summary.commit_shas, summary.actor) == (2, ("c1", "c2"), "ada")
     assert summary.timestamp == datetime(2026, 11, 24, 11, tzinfo=UTC)
     assert summary.metadata["files_total"] == "3"
+
+
+def test_ids_are_uuids_of_their_moment_and_no_two_are_alike():
+    ids = event.new_ids(NOW, 1000)
+    assert len(set(ids)) == 1000
+    for each in map(uuid.UUID, ids):
+        assert (each.version, each.variant) == (7, uuid.RFC_4122)
+        assert each.int >> 80 == NOW.timestamp() * 1000
+    assert {str(uuid.UUID(each)) for each in ids} == set(ids)
+    assert len({each[19] for each in ids}) == 4
+    assert event.new_ids(NOW, 0) == []
 
 
 READ = [
