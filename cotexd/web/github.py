@@ -1,6 +1,7 @@
 """GitHub's deliveries: understand, write, tell. The table of answers is in docs/protocol.md."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -25,6 +26,8 @@ ROUTE = "api/webhooks/github/<repo_id:str>"
 """as metrics name it"""
 HOOK_KEPT = 0.5
 """seconds; a secret that was changed is in force after these at the latest"""
+RENEW_AFTER = 0.2
+"""seconds; then a delivery has it read anew beside itself, so that the next ones find it at hand"""
 MAX_HOOKS = 1024
 """repositories, known and unknown, whose secrets are kept that long"""
 BIG = 256 * 1024
@@ -88,6 +91,7 @@ class Hooks:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._kept: dict[str, tuple[float, Hook | None]] = {}
+        self._renewing: dict[str, asyncio.Task[None]] = {}
 
     async def check(self, repo_id: str, verify: Callable[[tuple[str, ...]], str]) -> tuple[Hook, str]:
         """The repository of a delivery, and how that was signed.
@@ -98,21 +102,38 @@ class Hooks:
         """
         if found := self.kept(repo_id, verify):
             return found
-        hook = await self._store.read(repositories.hook_of, repo_id)
-        if len(self._kept) >= MAX_HOOKS:
-            self._kept.clear()
-        self._kept[repo_id] = (time.monotonic(), hook)
-        return _verified(hook, verify)
+        return _verified(await self._read(repo_id), verify)
 
     def kept(self, repo_id: str, verify: Callable[[tuple[str, ...]], str]) -> tuple[Hook, str] | None:
         """The same by what is at hand; None if that is nothing, or too old, or the secret may be a new one."""
         kept = self._kept.get(repo_id)
-        if kept is None or time.monotonic() - kept[0] >= HOOK_KEPT:
+        age = HOOK_KEPT if kept is None else time.monotonic() - kept[0]
+        if kept is None or age >= HOOK_KEPT:
             return None
+        if age >= RENEW_AFTER and repo_id not in self._renewing:
+            self._renewing[repo_id] = asyncio.get_running_loop().create_task(self._renew(repo_id))
         try:
             return _verified(kept[1], verify)
         except BadSignature:
             return None
+
+    async def _renew(self, repo_id: str) -> None:
+        try:
+            # What is wrong with the database is told to a delivery that has to wait for it.
+            with contextlib.suppress(CotexError):
+                await self._read(repo_id)
+        finally:
+            del self._renewing[repo_id]
+
+    async def _read(self, repo_id: str) -> Hook | None:
+        asked = time.monotonic()
+        hook = await self._store.read(repositories.hook_of, repo_id)
+        if len(self._kept) >= MAX_HOOKS:
+            self._kept.clear()
+        kept = self._kept.get(repo_id)
+        if kept is None or kept[0] < asked:  # else a younger read has overtaken this one
+            self._kept[repo_id] = (asked, hook)
+        return hook
 
 
 def _verified(hook: Hook | None, verify: Callable[[tuple[str, ...]], str]) -> tuple[Hook, str]:

@@ -4,6 +4,7 @@ import re
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ from cotexd.domain.github import sign
 from cotexd.operations import history, repositories
 from cotexd.operations.accounts import Account
 from cotexd.operations.repositories import Tracked
-from cotexd.web import shortcut
+from cotexd.web import github, shortcut
 from cotexd.web.protocol import MAX_WAITING
 
 HEAD = (
@@ -223,6 +224,25 @@ async def test_a_delivery_that_was_begun_is_answered_before_the_server_stops(set
                 await eventually(lambda: context.draining)
             assert (await wire.answer())[2]["seq"] == 2
             await stopping
+
+
+async def test_a_busy_repositorys_secret_is_read_anew_beside_its_deliveries(
+    server: Server, hello: Tracked, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(github, "HOOK_KEPT", 10 * WAIT)
+    monkeypatch.setattr(github, "RENEW_AFTER", 0)
+    await warm(server, hello)
+    taken = Taken()
+    async with connected(server) as wire:
+        assert (await wire.ask(request(hello)))[0] == 200
+        server.store.run(repositories.rotate_secret, hello.id, overlap=timedelta(0))
+
+        async def refused() -> bool:
+            return (await wire.ask(request(hello)))[0] == 401
+
+        await eventually(refused)
+    assert taken.answers[:2] == [False, True]
+    assert taken.answers[-1] is False
 
 
 async def test_a_peer_that_leaves_by_the_short_way_loses_no_event(
