@@ -15,9 +15,7 @@ from bench.client import upgrade
 from bench.figure import Ratio, Result, Row, Run
 from bench.process import Broken
 from bench.server import Prepared, Server
-from cotexd.domain.github import Delivery
-from cotexd.operations import accounts, events, repositories, tokens
-from cotexd.operations.events import Incoming
+from cotexd.operations import accounts, repositories, tokens
 from cotexd.store import Store
 
 CLIENTS = 2000
