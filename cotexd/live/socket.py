@@ -4,6 +4,7 @@ What comes in, and the closing handshake, is websockets' sans-I/O protocol. What
 message that was encoded once: no task, no lock and no queue per socket.
 """
 
+import asyncio
 from collections.abc import Sequence
 from struct import Struct
 
@@ -100,6 +101,17 @@ class Socket(Connection):
             if data:
                 self._write_bytes(data)
             else:
-                self._transport.close()  # the library's sign for the end of what we say
+                self._say_no_more(self._transport)
         if self._protocol.state is not State.OPEN:
             self._abort_soon()
+
+    def _say_no_more(self, transport: asyncio.WriteTransport) -> None:
+        """The library's sign for the end of what we say.
+
+        Of a client that was cut off, more may be on its way: the kernel answers what nobody reads with a reset, and
+        the client would never see the closing frame.
+        """
+        if self._protocol.close_rcvd is None and transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()

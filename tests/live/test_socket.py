@@ -182,6 +182,19 @@ async def test_wrong_bytes_are_closed_by_name_and_disturb_nobody_else(server: Se
     await eventually(lambda: len(inside().hub) == 0)
 
 
+async def test_who_is_cut_off_in_the_middle_of_a_message_can_read_why(server: Server, ada: Account):
+    message = sent(Opcode.TEXT, b"x" * 20 * MAX_MESSAGE)
+    async with bare(server, ada).connected() as client:
+        (socket,) = attached()
+        client.writer.transport.pause_reading()
+        client.writer.write(message)
+        await eventually(lambda: socket.closing)
+        client.writer.transport.resume_reading()
+        await eventually(lambda: client._reader._eof or client._reader.exception())
+        assert await client.closed() == CloseCode.MESSAGE_TOO_BIG
+        await ended(client)
+
+
 async def test_a_legacy_client_is_closed_for_broken_frames_only(server: Server, ada: Account):
     async with bare(server, ada, "").connected() as client:
         for message in (b"", b"\xff", b"[" * 60_000, b'{"type":"client_event","target_user_id":"x"}'):
