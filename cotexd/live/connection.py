@@ -95,7 +95,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def closing(self) -> bool:
-        return self._closing is not None
+        """It has ended, or is about to: nothing more is asked or written for it."""
+        return self._transport is None or self._closing is not None
 
     # From the hub.
 
@@ -145,7 +146,7 @@ class Connection(asyncio.Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """Begin to end: what is written still arrives, but not for longer than CLOSING seconds."""
-        if self._transport is None or self.closing:
+        if self.closing:
             return
         metrics.CLOSED.labels(str(code)).inc()
         self._say_goodbye(code, reason)
