@@ -7,29 +7,40 @@ from cotexd.domain.event import Frame
 from cotexd.live.connection import About, Connection, Registry
 from cotexd.live.session import Ping, Send, Session
 
+LOOK = 10.0
+"""seconds in which the log must be read, however short the wait: where the database is away, there is nothing"""
+
 
 class Poll(Connection):
     """Its reader takes everything at the end, so that up to then all of it waits: one answer is bounded as a socket's
     buffer is.
     """
 
-    __slots__ = ("_collected", "_done", "_size")
+    __slots__ = ("_collected", "_done", "_looked", "_size")
 
     def __init__(self, session: Session, hub: Registry, about: About) -> None:
         super().__init__(session, hub, about)
         self._collected: list[bytes] = []
         self._size = 0
+        self._looked = asyncio.Event()
         self._done = asyncio.Event()
 
     async def messages(self, seconds: float) -> tuple[list[bytes], str]:
-        """Begin, and wait for something to tell; the messages, and the cursor of a client that has them."""
+        """Begin, and wait for something to tell; the messages, and the cursor of a client that has them.
+
+        :param seconds: of waiting, once all that there is already was looked at
+        """
         _, *effects = self.session.begin()  # the greeting is for those who stay
+        self._do(effects)
         try:
+            async with asyncio.timeout(LOOK):
+                await self._looked.wait()
             async with asyncio.timeout(seconds):
-                self._do(effects)
                 await self._done.wait()
         except TimeoutError:
             pass
+        finally:
+            self._end()
         return self._collected, f"{self.session.epoch}.{self.session.scanned}"
 
     @property
@@ -49,7 +60,7 @@ class Poll(Connection):
         self._end_if_told()
 
     def close(self, code: int, reason: str) -> None:  # noqa: ARG002  # it has no codes: the next request is told
-        self._done.set()
+        self._end()
 
     def _write(self, messages: Sequence[Send | Ping]) -> None:
         for each in messages:
@@ -59,5 +70,11 @@ class Poll(Connection):
                 self._size += len(each.message)
 
     def _end_if_told(self) -> None:
+        if self.session.live:
+            self._looked.set()
         if self._collected:
-            self._done.set()
+            self._end()
+
+    def _end(self) -> None:
+        self._looked.set()
+        self._done.set()
