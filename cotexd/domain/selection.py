@@ -37,14 +37,14 @@ EVERYTHING = Selection()
 def parse(repos: str, events: str) -> Selection:
     """Read two comma separated lists.
 
-    :raises Invalid: too many names, or one that is too long
+    :raises Invalid: too many names, or what cannot be one
     """
     return Selection(frozenset(name.lower() for name in _names(repos)), frozenset(_names(events)))
 
 
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
-    if len(names) > MAX_NAMES or any(len(name) > MAX_NAME for name in names):
+    if len(names) > MAX_NAMES or any(len(name) > MAX_NAME or not name.isprintable() for name in names):
         raise Invalid(
             f"repos and events are lists of at most {MAX_NAMES} names.", hint="Leave them out for everything."
         )
