@@ -6,8 +6,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cotexd.domain.cursor import Cursor
+from cotexd.domain.filter import Filter
+from cotexd.domain.selection import Selection
 from cotexd.errors import Conflict, Invalid, InvalidCursor
-from cotexd.operations import accounts, cursors, events, repositories, upkeep
+from cotexd.operations import accounts, cursors, events, members, repositories, upkeep
 from cotexd.operations.accounts import Account
 from cotexd.operations.cursors import MAX_DEVICES, MAX_NAME, Ack, Gap, Keeper, Start
 from cotexd.operations.repositories import Tracked
@@ -284,6 +286,133 @@ def test_a_connected_client_is_set_to_a_cursor_by_the_same_rules(store: Store, h
         assert store.look(cursors.resume, hello.user_id, Cursor(epoch, int(seq))) == attach(
             store, hello.user_id, cursor=asked
         )
+
+
+# A client that selected.
+
+PUSHES = Selection(events=frozenset({"push"}))
+
+
+@pytest.fixture
+def docs(store: Store, ada: Account) -> Tracked:
+    return store.run(repositories.add, ada.id, "Octo/Docs")
+
+
+def mixed(store: Store, hello: Tracked, docs: Tracked) -> None:
+    """Two pushes and three stars of octo/hello, four pushes of Octo/Docs."""
+    logged(store, hello, 2)
+    logged(store, docs, 3)
+    logged(store, hello, 3, event="star")
+    logged(store, docs, 1)
+
+
+SELECTED = [
+    (Selection(), 9),
+    (PUSHES, 6),
+    (Selection(events=frozenset({"star", "issues"})), 3),
+    (Selection(repos=frozenset({"octo/hello"})), 5),
+    (Selection(repos=frozenset({"octo/docs"})), 4),
+    (Selection(frozenset({"octo/hello"}), frozenset({"push"})), 2),
+    (Selection(frozenset({"octo/hello", "octo/docs"}), frozenset({"push", "star"})), 9),
+]
+
+
+@pytest.mark.parametrize(("selection", "missed"), SELECTED)
+def test_of_what_is_gone_only_what_was_selected_is_missed(
+    store: Store, hello: Tracked, docs: Tracked, clock, selection: Selection, missed: int
+):
+    mixed(store, hello, docs)
+    purge_all(store, clock)
+    asked = Cursor(store.look(events.log).epoch, 0)
+    started = store.run(cursors.attach, hello.user_id, device="", cursor=asked, selection=selection)
+    assert started.gap == Gap("expired", str(asked), 9, missed=missed)
+    assert store.look(cursors.resume, hello.user_id, asked, selection) == started
+
+
+def test_a_repository_is_selected_by_its_id_too(store: Store, hello: Tracked, docs: Tracked, clock):
+    mixed(store, hello, docs)
+    purge_all(store, clock)
+    asked = Cursor(store.look(events.log).epoch, 0)
+    gap = store.look(cursors.resume, hello.user_id, asked, Selection(repos=frozenset({docs.id}))).gap
+    assert gap is not None
+    assert gap.missed == 4
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        Selection(events=frozenset({"issues"})),
+        Selection(repos=frozenset({"octo/other"})),
+        Selection(frozenset({"octo/docs"}), frozenset({"star"})),
+    ],
+    ids=["another type", "another repository", "none of these of that one"],
+)
+def test_where_nothing_that_was_selected_is_gone_there_is_no_gap(
+    store: Store, hello: Tracked, docs: Tracked, clock, selection: Selection
+):
+    mixed(store, hello, docs)
+    purge_all(store, clock)
+    asked = Cursor(store.look(events.log).epoch, 0)
+    started = store.run(cursors.attach, hello.user_id, device="", cursor=asked, selection=selection)
+    assert (started.resume, started.after, started.gap) == ("ok", 9, None)
+    assert store.look(cursors.resume, hello.user_id, asked, selection) == started
+
+
+def test_a_selection_counts_no_more_than_the_user_may_see(
+    store: Store, hello: Tracked, docs: Tracked, eve: Account, clock
+):
+    store.run(join, eve.id, docs.id)
+    mixed(store, hello, docs)
+    purge_all(store, clock)
+    asked = Cursor(store.look(events.log).epoch, 0)
+    both = Selection(repos=frozenset({"octo/hello", "octo/docs"}))
+    gap = store.look(cursors.resume, eve.id, asked, both).gap
+    assert gap is not None
+    assert gap.missed == 4
+
+
+def test_a_filter_by_path_of_what_was_not_selected_makes_nothing_uncountable(
+    store: Store, hello: Tracked, docs: Tracked, clock
+):
+    store.run(members.set_filter, hello.user_id, hello.id, Filter(paths=("docs/*",)))
+    mixed(store, hello, docs)
+    purge_all(store, clock)
+    asked = Cursor(store.look(events.log).epoch, 0)
+    for selection, missed in ((Selection(repos=frozenset({"octo/docs"})), 4), (PUSHES, None)):
+        gap = store.look(cursors.resume, hello.user_id, asked, selection).gap
+        assert gap is not None
+        assert gap.missed == missed
+
+
+def test_a_device_keeps_one_cursor_whatever_it_selects(store: Store, hello: Tracked):
+    attach(store, hello.user_id, "laptop")
+    logged(store, hello, 4)
+    for selection in (PUSHES, Selection()):
+        started = store.run(cursors.attach, hello.user_id, device="laptop", cursor=None, selection=selection)
+        assert (started.resume, started.after) == ("ok", 0)
+
+
+# Resuming on a connection.
+
+
+def test_who_resumes_keeps_nothing_and_moves_nothing_that_is_kept(store: Store, hello: Tracked):
+    started = attach(store, hello.user_id, "laptop")
+    logged(store, hello, 5)
+    ack(store, started, 4)
+    before = store.look(kept, hello.user_id)
+    for seq in (0, 2, 5):
+        again = store.look(cursors.resume, hello.user_id, Cursor(started.epoch, seq))
+        assert (again.resume, again.after, again.head, again.keeper) == ("ok", seq, 5, None)
+    assert store.look(kept, hello.user_id) == before
+
+
+def test_who_resumes_ahead_of_the_log_or_in_another_is_told_so(store: Store, hello: Tracked):
+    logged(store, hello, 3)
+    epoch = store.look(events.log).epoch
+    ahead = store.look(cursors.resume, hello.user_id, Cursor(epoch, 9), PUSHES)
+    assert (ahead.after, ahead.gap) == (3, Gap("ahead", f"{epoch}.9", 0, missed=None))
+    elsewhere = store.look(cursors.resume, hello.user_id, Cursor("abc", 2), PUSHES)
+    assert (elsewhere.after, elsewhere.gap) == (0, Gap("epoch", "abc.2", 0, missed=None))
 
 
 # A legacy client.

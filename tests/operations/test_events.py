@@ -1,4 +1,5 @@
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -6,11 +7,14 @@ from pathlib import Path
 import msgspec
 import pytest
 from actors import incoming, join, leave, logged, push
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cotexd.domain import packing
 from cotexd.domain.cursor import Ancestor
+from cotexd.domain.filter import Filter
 from cotexd.errors import BadSignature, CotexError, Failed, RepoPaused
-from cotexd.operations import accounts, events, history, repositories, upkeep
+from cotexd.operations import accounts, events, history, members, repositories, upkeep
 from cotexd.operations.accounts import Account
 from cotexd.operations.events import MAX_BACKLOG, MAX_BACKLOG_BYTES, Accepted, Incoming
 from cotexd.operations.repositories import Tracked
@@ -265,3 +269,91 @@ def test_the_log_knows_its_lineage_oldest_first(store: Store):
     assert log.lineage == (Ancestor("aa", 7), Ancestor("bb", 3))
     assert (log.head, log.floor) == (0, 0)
     assert log.epoch
+
+
+# Many parts of the backlog in one go.
+
+
+def test_many_backlogs_in_one_read_are_those_that_each_would_get_alone(
+    store: Store, hello: Tracked, docs: Tracked, eve: Account
+):
+    accept(store, *(incoming(repo) for _ in range(MAX_BACKLOG) for repo in (hello, docs)))
+    store.run(join, eve.id, hello.id)
+    logged(store, hello, 3)
+    head = 2 * MAX_BACKLOG + 3
+    asked = [
+        (user_id, after)
+        for user_id in (hello.user_id, eve.id, "nobody")
+        for after in (0, 7, 0, head - 2, head, head + 9)
+    ]
+    found = store.look(events.backlogs, asked)
+    assert found == [store.look(events.backlog, *each) for each in asked]
+    assert {each.head for each in found} == {head}
+
+
+def test_who_asks_for_the_same_gets_the_same_object(store: Store, hello: Tracked):
+    logged(store, hello, 2)
+    one, other, again = store.look(
+        events.backlogs, [(hello.user_id, 0), (hello.user_id, 1), (hello.user_id, 0)]
+    )
+    assert one is again
+    assert [frame.seq for frame in other.frames] == [2]
+
+
+def test_nobody_who_asks_gets_nothing(store: Store):
+    assert store.look(events.backlogs, []) == []
+
+
+def test_the_backlog_of_one_is_not_that_of_another_who_asked_with_them(
+    store: Store, hello: Tracked, docs: Tracked, eve: Account
+):
+    accept(store, incoming(hello), incoming(docs), incoming(hello))
+    mine, theirs = store.look(events.backlogs, [(hello.user_id, 0), (eve.id, 0)])
+    assert [frame.seq for frame in mine.frames] == [1, 3]
+    assert [frame.seq for frame in theirs.frames] == [2]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    happened=st.lists(st.sampled_from(["hello", "docs", "star", "join", "leave", "narrow"]), max_size=25),
+    places=st.lists(st.tuples(st.sampled_from(["ada", "eve"]), st.integers(0, 30)), max_size=8),
+)
+def test_whatever_happened_many_backlogs_are_those_that_each_would_get_alone(
+    store: Store, happened: list[str], places: list[tuple[str, int]]
+):
+    def play(tx: Tx) -> None:
+        tag = uuid.uuid4().hex
+        users = {name: accounts.create(tx, f"{name}-{tag}").id for name in ("ada", "eve")}
+        repos = {
+            "hello": repositories.add(tx, users["ada"], f"{tag}/hello"),
+            "docs": repositories.add(tx, users["eve"], f"{tag}/docs"),
+        }
+        first, shared = events.log(tx).head, False
+        for what in happened:
+            if what == "join" and not shared:
+                join(tx, users["eve"], repos["hello"].id)
+                shared = True
+            elif what == "leave" and shared:
+                leave(tx, users["eve"], repos["hello"].id)
+                shared = False
+            elif what == "narrow":
+                members.set_filter(tx, users["ada"], repos["hello"].id, Filter(events=("push",)))
+            elif what in {"hello", "docs", "star"}:
+                events.accept_many(
+                    tx,
+                    [
+                        incoming(
+                            repos["docs" if what == "docs" else "hello"],
+                            event="star" if what == "star" else "push",
+                        )
+                    ],
+                )
+        asked = [(users[name], first + after) for name, after in places]
+        alone = [events.backlogs(tx, [each])[0] for each in asked]
+        assert events.backlogs(tx, asked) == alone
+        for (_, after), part in zip(asked, alone, strict=True):
+            got = [frame.seq for frame in part.frames]
+            assert got == sorted(set(got))
+            assert all(after < seq <= part.upto <= part.head for seq in got)
+
+    store.run(play)
