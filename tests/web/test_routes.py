@@ -11,7 +11,7 @@ from conftest import Server, inside_app, serving, with_password
 
 from cotexd.config import Settings
 from cotexd.domain import scope
-from cotexd.operations import events, members, tokens
+from cotexd.operations import cursors, events, members, tokens
 from cotexd.operations.accounts import Account
 from cotexd.operations.repositories import Tracked
 
@@ -40,12 +40,19 @@ class World:
     eve: Account
     repo: Tracked
     event_id: str
-    cursor: str
+    seq: int
+    epoch: str
+    device: str
+
+    @property
+    def cursor(self) -> str:
+        """That of a client that has the event."""
+        return f"{self.epoch}.{self.seq}"
 
     @property
     def hers(self) -> set[str]:
         """What must be in no answer to another user."""
-        return {self.repo.id, self.repo.repo_name, self.event_id, self.ada.id, self.ada.name}
+        return {self.repo.id, self.repo.repo_name, self.event_id, self.ada.id, self.ada.name, self.device}
 
 
 EVERYTHING = "everything"
@@ -129,6 +136,10 @@ TABLE: dict[str, Open | Kept] = {
     # It ends sessions of the user, which a script has no part in.
     "POST /auth/v1/logout": Kept(EVERYTHING, 204, 204),
     "GET /api/me": Kept(scope.ACCOUNT_READ, 200, 200),
+    "GET /api/me/devices": Kept(scope.ACCOUNT_READ, 200, 200),
+    "DELETE /api/me/devices": Kept(
+        scope.EVENTS_READ, 204, 404, lambda world: {"params": {"device": world.device}}
+    ),
     "GET /api/repos": Kept(scope.REPOS_READ, 200, 404, the_repo),
     "POST /api/repos": Kept(scope.REPOS_WRITE, 201, 201, lambda _: {"json": {"repo_name": "octo/another"}}),
     "PATCH /api/repos": Kept(
@@ -158,6 +169,15 @@ TABLE: dict[str, Open | Kept] = {
     "POST /api/github-events/ack": Kept(
         scope.EVENTS_READ, 200, 200, lambda world: {"json": {"cursor": world.cursor, "device": "laptop"}}
     ),
+    "GET /api/github-events/delivery": Kept(
+        scope.EVENTS_READ, 200, 404, lambda world: {"params": {"id": world.event_id}}
+    ),
+    # A cursor before her event; eve is let in, and waits for her own.
+    "GET /api/events": Kept(
+        scope.EVENTS_READ, 200, 200, lambda world: {"params": {"after": f"{world.epoch}.{world.seq - 1}"}}
+    ),
+    # 400: let in, but this is no cursor.
+    "GET /api/events/stream": Kept(scope.EVENTS_READ, 400, 400, lambda _: {"params": {"cursor": "none"}}),
     # 400: let in, but this is no handshake.
     "GET /ws": Kept(scope.EVENTS_READ, 400, 400),
 }
@@ -176,8 +196,9 @@ async def world(running: Server) -> World:
     repo = running.track(ada, f"octo/hello-{few}")
     running.store.run(members.share, ada.id, repo.id, bob.id)
     accepted = (await running.github.deliver(repo)).json()
-    epoch = running.store.look(events.log).epoch
-    return World(running, ada, bob, carl, eve, repo, accepted["event_id"], f"{epoch}.{accepted['seq']}")
+    epoch, device = running.store.look(events.log).epoch, f"laptop-{few}"
+    running.store.run(cursors.attach, ada.id, device=device, cursor=None)
+    return World(running, ada, bob, carl, eve, repo, accepted["event_id"], accepted["seq"], epoch, device)
 
 
 async def ask(world: World, route: str, token: str = "") -> httpx.Response:
@@ -222,7 +243,9 @@ async def test_with_another_users_token(world: World, route: str):
     if answer.status_code == 404:
         # As if it never had been: what differs is the id that was asked for.
         assert answer.json()["code"] == "not_found"
-        told = answer.text.replace(world.repo.id, "").replace(world.event_id, "")
+        told = answer.text
+        for asked in (world.repo.id, world.event_id, world.device):
+            told = told.replace(asked, "")
     else:
         told = answer.text
     assert not [each for each in world.hers if each in told]
