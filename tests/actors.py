@@ -157,6 +157,94 @@ async def receive(socket: ClientConnection) -> dict[str, Any]:
     return message
 
 
+class EventSource:
+    """A client of /api/events/stream that reads as a browser does (HTML Living Standard, 9.2.6)."""
+
+    def __init__(self, url: str, token: str, **query: str) -> None:
+        self._url = f"{url}/api/events/stream"
+        self._token = token
+        self._query = query
+        self.last_event_id = ""
+        self.retry = 0
+        self.everything: list[tuple[dict[str, Any], str | None]] = []
+        """each message with its id; None where it had none"""
+
+    @asynccontextmanager
+    async def connected(self, **headers: str) -> AsyncIterator[httpx.Response]:
+        """:param headers: more of them, with _ for -"""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        if self.last_event_id:
+            given.setdefault("last-event-id", self.last_event_id)
+        given["authorization"] = f"Bearer {self._token}"
+        async with (
+            httpx.AsyncClient(timeout=WAIT, trust_env=False) as http,
+            http.stream("GET", self._url, params=self._query, headers=given) as response,
+        ):
+            self._lines = self._split(response.aiter_bytes())
+            yield response
+
+    async def _split(self, parts: AsyncIterator[bytes]) -> AsyncIterator[str]:
+        """Lines end with LF here; httpx's own would end with U+2028 as well."""
+        rest = b""
+        async for part in parts:
+            assert b"\r" not in part
+            *lines, rest = (rest + part).split(b"\n")
+            for line in lines:
+                yield line.decode()
+
+    async def take(self) -> dict[str, Any]:
+        """The next message.
+
+        :raises EOFError: the server has ended the stream
+        """
+        fields: dict[str, str] = {}
+        async with asyncio.timeout(WAIT):
+            async for line in self._lines:
+                name, _, value = line.partition(": ")
+                if name == "retry":
+                    self.retry = int(value)
+                elif name:
+                    fields[name] = value
+                elif "data" in fields:
+                    return self._dispatch(fields)
+        raise EOFError
+
+    def _dispatch(self, fields: dict[str, str]) -> dict[str, Any]:
+        message: dict[str, Any] = json.loads(fields["data"])
+        assert fields["event"] == message["type"]
+        self.everything.append((message, fields.get("id")))
+        self.last_event_id = fields.get("id", self.last_event_id)
+        return message
+
+    async def until(self, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        while not done(message := await self.take()):
+            pass
+        return message
+
+    async def until_live(self) -> dict[str, Any]:
+        return await self.until(lambda message: message.get("event") == "live")
+
+    async def until_applied(self, count: int) -> None:
+        while len(self.seqs) < count:
+            await self.take()
+
+    async def ended(self) -> None:
+        """Read until the server ends the stream."""
+        try:
+            while True:
+                await self.take()
+        except EOFError:
+            pass
+
+    @property
+    def received(self) -> list[dict[str, Any]]:
+        return [message for message, _ in self.everything]
+
+    @property
+    def seqs(self) -> list[int]:
+        return [each["seq"] for each in self.received if each["type"] == "github_event"]
+
+
 # On the operations' floor, without HTTP.
 
 
