@@ -372,7 +372,7 @@ async def test_who_stays_longer_than_their_token_is_closed(server: Server, ada: 
     client: Client = server.client(ada)
     async with client.connected() as socket:
         await client.until_live(socket)
-        later(hub, 3600 + 24.0)
+        later(hub, 3600 + 20.0)
         await (await socket.ping())
         later(hub, 3600 + 26.0)
         assert await code_of(socket) == lives.TOKEN
