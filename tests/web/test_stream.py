@@ -396,7 +396,7 @@ async def test_a_stream_is_told_that_its_token_ends_and_outlives_it_by_the_grace
         later(3600 - 55.0)
         told = await stream.until(lambda message: message.get("event") == "token_expiring")
         assert told["payload"]["token_exp"] == stream.received[0]["payload"]["token_exp"]
-        later(3600 + TOKEN_GRACE - 1)
+        later(3600 + TOKEN_GRACE - 5)
         await server.github.deliver(hello)
         await stream.until_applied(1)
         later(3600 + TOKEN_GRACE + 1)
