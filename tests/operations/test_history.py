@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from actors import incoming, join, leave, logged, push
 
+from cotexd.domain import github
 from cotexd.errors import Invalid, NotFound
 from cotexd.operations import accounts, cursors, events, history, repositories, upkeep
 from cotexd.operations.accounts import Account
@@ -249,3 +250,35 @@ def test_the_host_still_sees_of_a_purged_event_that_it_was(store: Store, hello: 
     found = store.look(history.details, "the-guid")
     assert (listed.seq, listed.headline, listed.branch, found.branch) == (1, "", "main", "main")
     assert (found.summary, found.payload) == (None, None)
+
+
+# A delivery, to be sent again.
+
+
+def test_a_delivery_is_as_github_made_it_and_signed_for_the_owner(store: Store, ada: Account, hello: Tracked):
+    (accepted,) = store.run(events.accept_many, [incoming(hello, push(7), guid="the-guid")])
+    found = store.look(history.delivery, ada.id, accepted.event_id)
+    assert (found.event_type, found.delivery_id) == ("push", "the-guid")
+    assert found.payload == json.dumps(push(7)).encode()
+    assert found.signature_256 == github.sign(found.payload, hello.webhook_secret).decode()
+    assert found.signature_1 == github.sign(found.payload, hello.webhook_secret, "sha1").decode()
+
+
+def test_a_delivery_is_not_signed_for_a_member_and_not_there_for_a_stranger(
+    store: Store, ada: Account, eve: Account, hello: Tracked
+):
+    (before,) = store.run(events.accept_many, [incoming(hello)])
+    store.run(join, eve.id, hello.id)
+    (after,) = store.run(events.accept_many, [incoming(hello)])
+    found = store.look(history.delivery, eve.id, after.event_id)
+    assert (found.signature_256, found.signature_1) == ("", "")
+    with pytest.raises(NotFound):
+        store.look(history.delivery, eve.id, before.event_id)
+
+
+def test_a_delivery_whose_payload_was_purged_is_not_there(store: Store, ada: Account, hello: Tracked, clock):
+    (accepted,) = store.run(events.accept_many, [incoming(hello)])
+    clock.forward(15 * DAY)
+    store.run(upkeep.purge, 14 * DAY)
+    with pytest.raises(NotFound):
+        store.look(history.delivery, ada.id, accepted.event_id)

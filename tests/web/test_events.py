@@ -1,4 +1,6 @@
 import base64
+import hashlib
+import hmac
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,6 +10,7 @@ import pytest
 from actors import join, leave, logged, push
 from conftest import Server
 
+from cotexd.domain import github
 from cotexd.operations import events, repositories, upkeep
 from cotexd.operations.accounts import Account
 from cotexd.operations.repositories import Tracked
@@ -265,6 +268,109 @@ async def test_one_event_has_to_be_named(server: Server, ada: Account):
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
     assert (await server.get("/api/github-events/event?recent=true", ada)).status_code == 404
     assert (await server.get("/api/github-events/event?id=1", ada)).status_code == 404
+
+
+# A delivery as GitHub made it.
+
+DELIVERY = "/api/github-events/delivery"
+
+
+async def test_a_delivery_is_given_again_byte_for_byte_and_signed_for_the_owner(
+    server: Server, ada: Account, hello: Tracked
+):
+    body = json.dumps(push(7), indent=3).encode() + b" \n"
+    sent = await server.github.deliver(hello, body, event="pull_request", guid="the-guid")
+    answer = await server.get(f"{DELIVERY}?id={sent.json()['event_id']}", ada)
+    assert (answer.status_code, answer.content) == (200, body)
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-github-event"] == "pull_request"
+    assert answer.headers["x-github-delivery"] == "the-guid"
+    for header, algorithm, size in (
+        ("x-hub-signature-256", hashlib.sha256, 64),
+        ("x-hub-signature", hashlib.sha1, 40),
+    ):
+        name, _, given = answer.headers[header].partition("=")
+        made = hmac.new(hello.webhook_secret.encode(), body, algorithm).hexdigest()
+        assert (name, given) == (algorithm().name, made)
+        assert len(given) == size
+
+
+async def test_what_is_given_again_is_taken_as_the_same_delivery(
+    server: Server, ada: Account, hello: Tracked
+):
+    sent = (await server.github.deliver(hello)).json()
+    answer = await server.get(f"{DELIVERY}?id={sent['event_id']}", ada)
+    named = ("content-type", "x-github-event", "x-github-delivery", "x-hub-signature-256")
+    again = await server.http.post(
+        f"{server.url}/api/webhooks/github/{hello.id}",
+        content=answer.content,
+        headers={name: answer.headers[name] for name in named},
+    )
+    assert (again.status_code, again.json()["duplicate"], again.json()["seq"]) == (200, True, sent["seq"])
+
+
+async def test_a_form_is_given_again_as_the_json_that_was_in_it(server: Server, ada: Account, hello: Tracked):
+    body = json.dumps(push(7), indent=1).encode()
+    form = b"payload=" + quote(body).encode()
+    sent = await server.github.deliver(
+        hello, form, headers={"content-type": "application/x-www-form-urlencoded"}
+    )
+    answer = await server.get(f"{DELIVERY}?id={sent.json()['event_id']}", ada)
+    assert (answer.content, answer.headers["content-type"]) == (body, "application/json")
+    signed = github.sign(body, hello.webhook_secret).decode()
+    assert answer.headers["x-hub-signature-256"] == signed
+
+
+async def test_after_a_rotation_it_is_signed_with_the_secret_of_today(
+    server: Server, ada: Account, hello: Tracked
+):
+    sent = await server.github.deliver(hello)
+    given = {"webhook_secret": "another-secret-of-octo-hello"}
+    assert (await server.request("PATCH", f"/api/repos?id={hello.id}", ada, json=given)).status_code == 200
+    answer = await server.get(f"{DELIVERY}?id={sent.json()['event_id']}", ada)
+    signed = github.sign(answer.content, given["webhook_secret"]).decode()
+    assert answer.headers["x-hub-signature-256"] == signed
+
+
+async def test_a_member_gets_the_delivery_and_no_signature(server: Server, ada: Account, hello: Tracked):
+    eve = server.user("eve")
+    server.store.run(join, eve.id, hello.id)
+    body = json.dumps(push(7)).encode()
+    sent = await server.github.deliver(hello, body)
+    answer = await server.get(f"{DELIVERY}?id={sent.json()['event_id']}", eve)
+    assert (answer.status_code, answer.content) == (200, body)
+    assert not [name for name in answer.headers if "signature" in name]
+
+
+async def test_who_was_a_member_gets_what_came_until_then_and_no_signature(
+    server: Server, ada: Account, hello: Tracked
+):
+    eve = server.user("eve")
+    server.store.run(join, eve.id, hello.id)
+    seen = (await server.github.deliver(hello)).json()["event_id"]
+    server.store.run(leave, eve.id, hello.id)
+    later = (await server.github.deliver(hello)).json()["event_id"]
+    answer = await server.get(f"{DELIVERY}?id={seen}", eve)
+    assert answer.status_code == 200
+    assert not [name for name in answer.headers if "signature" in name]
+    assert (await server.get(f"{DELIVERY}?id={later}", eve)).status_code == 404
+
+
+async def test_a_delivery_that_is_another_users_purged_or_of_a_removed_repository_is_not_there(
+    server: Server, ada: Account, hello: Tracked
+):
+    eve, other = server.user("eve"), server.track(ada, "octo/other")
+    old = (await server.github.deliver(hello)).json()["event_id"]
+    server.store.run(upkeep.purge, timedelta(0))
+    mine = (await server.github.deliver(hello)).json()["event_id"]
+    removed = (await server.github.deliver(other)).json()["event_id"]
+    server.store.run(repositories.remove, ada.id, other.id)
+    for user, event_id in ((eve, mine), (ada, old), (ada, removed), (ada, "none")):
+        answer = await server.get(f"{DELIVERY}?id={event_id}", user)
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert (await server.get(f"{DELIVERY}?id={mine}", ada)).status_code == 200
+    answer = await server.get(DELIVERY, ada)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
 
 
 # Acknowledging.
