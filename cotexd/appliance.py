@@ -27,7 +27,8 @@ from cotexd.operations.nodes import Server
 from cotexd.schedule import Schedule
 from cotexd.store import Store
 from cotexd.web import App, Context, build
-from cotexd.web.auth import Authenticator, caller_of
+from cotexd.web.attach import sign_in
+from cotexd.web.auth import Authenticator
 from cotexd.web.limits import Limits
 from cotexd.web.protocol import Protocol
 
@@ -152,7 +153,7 @@ class Appliance:
             settings.trusted_proxies,
             settings.metrics_networks,
         )
-        hub.sign_in = functools.partial(caller_of, context)
+        hub.sign_in = functools.partial(sign_in, context)
         return context
 
     def reload(self, settings: Settings) -> None:

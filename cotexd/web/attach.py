@@ -20,8 +20,8 @@ from cotexd.operations.cursors import Start
 from cotexd.operations.identities import Caller
 from cotexd.store import Tx
 from cotexd.web import edge
-from cotexd.web.auth import signed_in
-from cotexd.web.context import WebRequest, parameter
+from cotexd.web.auth import caller_of, signed_in
+from cotexd.web.context import Context, WebRequest, parameter
 from cotexd.web.limits import UPGRADES
 from cotexd.web.protocol import take_transport
 
@@ -53,6 +53,16 @@ async def let_in(request: WebRequest) -> Caller:
         raise Unavailable("The server is shutting down.")
     edge.check_origin(request)
     return await signed_in(request, scope.EVENTS_READ, policy="upgrades", times=UPGRADES)
+
+
+async def sign_in(context: Context, token: str, address: str) -> Caller:
+    """Whom a fresh token signs in, on a connection that is there already.
+
+    :raises CotexError: it is a bad one, or for other things than events
+    """
+    caller = await caller_of(context, token, address)
+    scope.demand(caller.scopes, scope.EVENTS_READ)
+    return caller
 
 
 @asynccontextmanager
