@@ -21,6 +21,7 @@ FORMS: dict[str, options.Parse] = {
     "port": options.port,
     "flag": options.flag,
     "one_of": options.one_of("a", "b"),
+    "seconds": options.seconds(1, 300),
     "between": options.between(timedelta(seconds=1), timedelta(days=1)),
     "url": options.url,
     "path": options.path,
@@ -66,6 +67,27 @@ def test_a_count_out_of_its_bounds_or_of_another_form_is_refused(value: object):
 
 def test_a_count_is_a_number_or_its_text():
     assert options.count(1, 100)("100") == options.count(1, 100)(100) == 100
+
+
+@pytest.mark.parametrize("value", [120, "120", "120s", "2m", " 2m ", "0120"])
+def test_seconds_are_a_bare_number_or_a_duration(value: object):
+    assert options.seconds(0, 300)(value) == timedelta(minutes=2)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [9, 301, "9", "301", "6m", "1d", -20, "-20", 20.0, "20.0", "2e1", "٢٠", "", "s", True, None, [20]],
+)
+def test_seconds_out_of_their_bounds_or_of_another_form_are_refused(value: object):
+    with pytest.raises(Invalid, match=r"^must be "):
+        options.seconds(10, 300)(value)
+
+
+def test_the_bounds_of_seconds_are_within_them_and_are_told():
+    form = options.seconds(10, 300)
+    assert (form(10), form("5m")) == (timedelta(seconds=10), timedelta(minutes=5))
+    with pytest.raises(Invalid, match="from 10s to 5m"):
+        form(301)
 
 
 @pytest.mark.parametrize("value", ["a,b", " a , b ", "a,,b,", ["a", "b"], ["a", " b "]])
