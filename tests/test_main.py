@@ -1,5 +1,7 @@
 """`cotexd`: the server and nothing else. What it serves is tested elsewhere; here is how it starts and ends."""
 
+import asyncio
+import contextlib
 import json
 import os
 import re
@@ -9,15 +11,23 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from actors import WAIT
+from actors import WAIT, Bare, Client, EventSource, legacy
+from conftest import eventually
+from websockets.exceptions import ConnectionClosed
 
 from cotexd import __version__, config
 from cotexd.__main__ import main
+from cotexd.live.session import RESTARTING
+from cotexd.operations import accounts, tokens
+from cotexd.store import Store
 
 Start = Callable[..., "subprocess.Popen[str]"]
+KILLED_AFTER = 10.0
+"""seconds that Docker leaves a container to end by itself"""
 
 
 @pytest.fixture
@@ -43,13 +53,18 @@ def start(tmp_path: Path) -> Iterator[Start]:
         each.communicate()
 
 
-def url_of(process: "subprocess.Popen[str]") -> str:
-    """Where it listens, from the line in which it says that it is ready."""
+def line_of(process: "subprocess.Popen[str]", event: str) -> dict[str, Any]:
+    """The next line of its log that tells of this."""
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("{") and json.loads(line)["event"] == "ready":
-            return str(json.loads(line)["url"])
-    return pytest.fail("It ended before it was ready.")
+        if line.startswith("{") and (told := json.loads(line))["event"] == event:
+            return dict(told)
+    return pytest.fail(f"It ended before this: {event}.")
+
+
+def url_of(process: "subprocess.Popen[str]") -> str:
+    """Where it listens, from the line in which it says that it is ready."""
+    return str(line_of(process, "ready")["url"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -79,6 +94,140 @@ def test_a_second_signal_does_not_wait_for_the_first(start: Start):
                 break
         process.terminate()
         assert process.wait(WAIT) != 0
+
+
+def allows(url: str, origin: str) -> bool:
+    answer = httpx.get(f"{url}/livez", headers={"origin": origin}, trust_env=False)
+    assert answer.status_code == 200
+    return "access-control-allow-origin" in answer.headers
+
+
+def test_sighup_reads_its_settings_again_and_refuses_bad_ones_whole(start: Start, tmp_path: Path):
+    file = tmp_path / "cotex.toml"
+    file.write_text('allowed_origins = ["https://one.example.com"]')
+    process = start("--config", str(file), COTEX_RETENTION="7d")
+    url = url_of(process)
+    assert allows(url, "https://one.example.com")
+    file.write_text('allowed_origins = ["https://two.example.com"]\npublic_url = "https://x.example.com"')
+    process.send_signal(signal.SIGHUP)
+    told = line_of(process, "reloaded")
+    assert (told["changed"], told["needs_restart"]) == (["allowed_origins"], ["public_url"])
+    assert allows(url, "https://two.example.com")
+    assert not allows(url, "https://one.example.com")
+    good = 'allowed_origins = ["https://three.example.com"]\n'
+    for bad, said in (
+        (good + 'rate_limit = "many"', "rate_limit"),
+        (good + "rate_limt = 5", "rate_limt"),
+        (good + "[", "not TOML"),
+        (None, "cannot be read"),
+    ):
+        if bad is None:
+            file.unlink()
+        else:
+            file.write_text(bad)
+        process.send_signal(signal.SIGHUP)
+        refused = line_of(process, "reload_refused")
+        assert refused["level"] == "warning"
+        assert said in refused["reason"]
+        assert allows(url, "https://two.example.com")
+        assert not allows(url, "https://three.example.com")
+    file.write_text(good)
+    process.send_signal(signal.SIGHUP)
+    assert line_of(process, "reloaded")["changed"] == ["allowed_origins"]
+    assert allows(url, "https://three.example.com")
+    process.terminate()
+    _, err = process.communicate(timeout=WAIT)
+    assert process.returncode == 0
+    assert "Traceback" not in err
+
+
+def test_sighup_while_it_starts_ends_nothing(start: Start):
+    process = start()
+    line_of(process, "store_open")
+    for _ in range(5):
+        process.send_signal(signal.SIGHUP)
+    assert httpx.get(f"{url_of(process)}/livez", trust_env=False).status_code == 200
+    process.terminate()
+    process.communicate(timeout=WAIT)
+    assert process.returncode == 0
+
+
+def test_what_a_flag_and_the_environment_say_stays_said_at_a_reload(start: Start, tmp_path: Path):
+    file = tmp_path / "cotex.toml"
+    file.write_text("")
+    process = start(
+        "--config", str(file), "--max-connections", "7", COTEX_ALLOWED_ORIGINS="https://one.example.com"
+    )
+    url = url_of(process)
+    file.write_text('max_connections = 9\nallowed_origins = ["https://two.example.com"]\nrate_limit = 42')
+    process.send_signal(signal.SIGHUP)
+    assert line_of(process, "reloaded")["changed"] == ["rate_limit"]
+    assert allows(url, "https://one.example.com")
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> str:
+    """Of ada, in the data folder that the process will have."""
+    store = Store("", tmp_path / "data", "")
+    try:
+        store.run(accounts.create, "ada")
+        return store.run(tokens.issue, "ada").token
+    finally:
+        store.close()
+
+
+async def test_sigterm_with_clients_of_every_kind_ends_with_0_before_anybody_kills_it(
+    start: Start, token: str
+):
+    process = start()
+    url = await asyncio.to_thread(url_of, process)
+    client, stream = Client(url, token), EventSource(url, token)
+    silent = Bare(url, token, "?v=2")
+    async with (
+        httpx.AsyncClient(timeout=WAIT, trust_env=False) as http,
+        client.connected() as socket_,
+        legacy(url, token) as older,
+        stream.connected(),
+        silent.connected(),
+    ):
+        await client.until_live(socket_)
+        await stream.until_live()
+        asking = {"after": client.cursor or "", "wait": "50"}
+        bearer = {"authorization": f"Bearer {token}"}
+        waiting = asyncio.ensure_future(http.get(f"{url}/api/events", params=asking, headers=bearer))
+
+        async def all_there() -> bool:
+            shown = (await http.get(f"{url}/metrics")).text
+            return 'cotexd_sockets{protocol="poll"} 1.0' in shown
+
+        await eventually(all_there)
+        process.terminate()
+        _, err = await asyncio.to_thread(process.communicate, timeout=KILLED_AFTER)
+        assert (process.returncode, "Traceback" in err) == (0, False)
+        assert (await waiting).json()["messages"] == []
+        await stream.ended()
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await client.take(socket_)
+        await older.wait_closed()
+        assert socket_.close_code == older.close_code == RESTARTING
+
+
+async def test_a_second_sigterm_ends_it_though_it_is_still_waiting(start: Start, token: str):
+    process = start(COTEX_DRAIN_SECONDS="300")
+    url = await asyncio.to_thread(url_of, process)
+    port = int(url.rpartition(":")[2])
+    async with Client(url, token).connected() as socket_:
+        _, slow = await asyncio.open_connection("127.0.0.1", port)
+        slow.write(b"POST /api/webhooks/github/x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        process.terminate()
+        async with asyncio.timeout(WAIT):
+            await socket_.wait_closed()
+        assert process.poll() is None
+        process.terminate()
+        await asyncio.to_thread(process.communicate, timeout=WAIT)
+        assert process.returncode == -signal.SIGTERM
+        slow.close()
 
 
 def test_its_flags_go_before_the_environment(start: Start, tmp_path: Path):
