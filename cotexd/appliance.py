@@ -64,6 +64,7 @@ class Appliance:
         self._address = ""
         self._context: Context | None = None
         self._closing: list[Callable[[], object]] = []
+        self._drained_by = 0.0
 
     @property
     def url(self) -> str:
@@ -112,7 +113,7 @@ class Appliance:
         self._closing.append(schedule.stop)
 
         self._closing.append(await self._serve(build(context, alone=self._alone), listening))
-        self._closing.append(lambda: hub.drain(self.settings.drain.total_seconds()))
+        self._closing.append(lambda: hub.drain(self._drain_left()))
         self._closing.append(lambda: setattr(context, "draining", True))
         metrics.BUILD.labels(__version__).set(1)
         metrics.STARTED.set(self._started_at.timestamp())
@@ -202,10 +203,9 @@ class Appliance:
         async def stop() -> None:
             server.close()
             connections = server.connections
-            deadline = asyncio.get_running_loop().time() + self.settings.drain.total_seconds()
             for connection in list(connections):
                 connection.close_if_idle()
-            while connections and asyncio.get_running_loop().time() < deadline:
+            while connections and self._drain_left():
                 # Sanic tells nobody when a request is finished.
                 await asyncio.sleep(0.02)
                 for connection in list(connections):
@@ -220,6 +220,9 @@ class Appliance:
     async def stop(self) -> None:
         """Close everything in reverse: what was begun is finished, within the drain time, and what was said is kept."""
         closing, self._closing = self._closing, []
+        if closing:
+            drain = self.settings.drain.total_seconds()
+            self._drained_by = asyncio.get_running_loop().time() + drain
         for close in reversed(closing):
             try:
                 done = close()
@@ -230,6 +233,10 @@ class Appliance:
                 _logger.warning("close_failed", reason=error.message)
         if closing:
             _logger.info("stopped")
+
+    def _drain_left(self) -> float:
+        """Seconds: clients and requests have them together, since who stops us has one patience."""
+        return max(0.0, self._drained_by - asyncio.get_running_loop().time())
 
     def _describe(self, hub: Hub) -> Server:
         return Server(
