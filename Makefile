@@ -1,5 +1,6 @@
 # make serve   a server on this machine        make test    the tests, on SQLite and on Postgres
 # make check   all that a change must pass     make bench   the figures of docs/performance.md
+# make torture   kill -9, cuts, full disks: is anything lost? See docs/reliability.md
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 WORKERS ?= auto
 
-.PHONY: serve test check bench lock clean
+.PHONY: serve test check bench torture lock clean
 
 serve: $(VENV)/runs
 	$(BIN)/cotex serve
@@ -24,6 +25,9 @@ check: $(VENV)/tests
 
 bench: $(VENV)/tests
 	$(BIN)/python -m bench $(ARGS)
+
+torture: $(VENV)/tests
+	$(BIN)/python -m tests.torture $(ARGS)
 
 lock: $(VENV)/tests
 	$(PIP) uv
