@@ -49,7 +49,10 @@ def main() -> int:
     _allow_connections()
     print(f"seed {given.seed}: {table.command(given)}", flush=True)
     try:
-        with tempfile.TemporaryDirectory(prefix="cotexd-torture-") as name, _database(given.database, Path(name)) as made:
+        with (
+            tempfile.TemporaryDirectory(prefix="cotexd-torture-") as name,
+            _database(given.database, Path(name)) as made,
+        ):
             database, disk = made
             outcome = _run(torture(Path(name), database, plan, given.events, disk, limit))
     except TimeoutError:
@@ -123,7 +126,7 @@ def _mounted(folder: Path) -> Iterator[Path | None]:
     mount = folder / "disk"
     mount.mkdir(mode=0o755)
     folder.chmod(0o755)
-    given = ["mount", "-t", "tmpfs", "-o", f"size={SmallMount.ROOM},mode=755", "tmpfs", mount]
+    given = ["mount", "-t", "tmpfs", "-o", f"size={SmallMount.ROOM},mode=755", "tmpfs", str(mount)]
     if os.geteuid() != 0 or subprocess.run(given, check=False, capture_output=True).returncode != 0:
         yield None
         return

@@ -12,7 +12,7 @@ from random import Random
 
 from .clients import Client
 from .faulty import Faults
-from .world import World
+from .world import World, until
 
 EVENTS_AN_ACT = 250
 ACTS = (12, 400)
@@ -81,7 +81,7 @@ class SmallMount(Disk):
         self._resize(self.ROOM)
 
     def _resize(self, size: str) -> bool:
-        given = ["mount", "-o", f"remount,size={size}", self._mount]
+        given = ["mount", "-o", f"remount,size={size}", str(self._mount)]
         return subprocess.run(given, check=False, capture_output=True).returncode == 0
 
 
@@ -112,8 +112,7 @@ class Chaos:
         world, deck = self._world, list[str]()
         for number in range(1, self._acts + 1):
             world.limit = (number + 1) * self._step
-            while len(world.done) < number * self._step:
-                await asyncio.sleep(0.02)
+            await self._answered(number * self._step)
             if not deck:
                 # Kills lie in it twice: nothing else tries the promise as hard.
                 deck = [*self._cards, "kills"]
@@ -179,8 +178,7 @@ class Chaos:
             client.cut()
         enough = len(world.done) + max(2 * LEFT, self._step // 2)
         world.limit = max(world.limit, enough + 2 * LEFT)
-        while len(world.done) < enough:
-            await asyncio.sleep(0.02)
+        await self._answered(enough)
         head, _ = await world.state()
         await world.purge(max(0, head - LEFT))
         for client in away:
@@ -206,6 +204,9 @@ class Chaos:
         self._world.server.fault(faults)
         await self._spell()
         self._world.server.fault(Faults())
+
+    async def _answered(self, enough: int) -> None:
+        await until(lambda: len(self._world.done) >= enough)
 
     async def _spell(self) -> None:
         await asyncio.sleep(self._dice.uniform(*SPELL))

@@ -192,9 +192,9 @@ class _Walk:
 
     def _event(self, seq: int, prev: int) -> Faults:
         sent = self._sent
-        if not self._row.holds(seq):
+        mine = self._row.holds(seq)
+        if not mine:
             yield "foreign", f"event {seq}"
-            return
         if sent is not None and seq <= sent:
             yield ("twice" if seq == sent else "order"), f"event {seq} came after {sent}"
             return
@@ -204,7 +204,8 @@ class _Walk:
         if before is not None:
             yield from self._leapt(before, seq - 1)
         self._sent = seq
-        self._position = max(seq, self._position or 0)
+        if mine:
+            self._position = max(seq, self._position or 0)
 
     def _leapt(self, after: int, upto: int) -> Faults:
         if skipped := self._row.between(after, upto):

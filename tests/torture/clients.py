@@ -33,7 +33,15 @@ POLL = 2
 """seconds of a long poll"""
 SMALL = 4096
 """bytes that a slow client's kernel takes for it"""
-FAILURES = (OSError, EOFError, TimeoutError, ConnectionClosed, InvalidHandshake, InvalidMessage, asyncio.LimitOverrunError)
+FAILURES = (
+    OSError,
+    EOFError,
+    TimeoutError,
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidMessage,
+    asyncio.LimitOverrunError,
+)
 EXPECTED = frozenset({429, 502, 503, 504})
 """statuses after which a client comes back; any other refusal is strange"""
 FINAL = range(4500, 5000)
@@ -57,9 +65,18 @@ class _Missing(msgspec.Struct):
     missed: int | None
 
 
-_Hello = msgspec.defstruct("_Hello", [("epoch", str), ("after", int), ("resume", str)], rename={"after": "from"})
+class _Hello(msgspec.Struct, rename={"after": "from"}):
+    epoch: str
+    after: int
+
+
+class _Polled(msgspec.Struct):
+    messages: list[Message]
+    cursor: str
+
+
 _message = msgspec.json.Decoder(Message)
-_answer = msgspec.json.Decoder(msgspec.defstruct("_Polled", [("messages", list[Message]), ("cursor", str)]))
+_answer = msgspec.json.Decoder(_Polled)
 
 
 class Client:
@@ -181,7 +198,9 @@ class Client:
         if self.spec.kind == "device":
             given["device"] = self.spec.name[:90]
         if self.spec.selection.repos:
-            given["repos"] = ",".join(self.world.repos[each].name for each in sorted(self.spec.selection.repos))
+            given["repos"] = ",".join(
+                self.world.repos[each].name for each in sorted(self.spec.selection.repos)
+            )
         if self.spec.selection.events:
             given["events"] = ",".join(sorted(self.spec.selection.events))
         return urlencode(given)
@@ -348,7 +367,9 @@ class OnPoll(Client):
         while self.here.is_set():
             known = self.rule.cursor
             after = f"&after={quote(str(known))}" if known else ""
-            reply = await self._line.request("GET", f"/api/events?{self._query()}&wait={POLL}{after}", self._headers)
+            reply = await self._line.request(
+                "GET", f"/api/events?{self._query()}&wait={POLL}{after}", self._headers
+            )
             if reply.status != 200:
                 self._refused(reply.status)
                 return
@@ -380,7 +401,7 @@ async def _say(websocket: ClientConnection, **fields: object) -> None:
 
 async def _line(reader: asyncio.StreamReader) -> bytes:
     """A line of any length; b"" at the end."""
-    parts: "array[int]" = array("B")
+    parts: array[int] = array("B")
     while True:
         try:
             parts.frombytes(await reader.readuntil(b"\n"))

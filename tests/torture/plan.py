@@ -61,9 +61,7 @@ class Plan:
     def seen_at_first(self, user: int) -> list[int]:
         """The repositories that a user sees when a run begins."""
         return [
-            number
-            for number, repo in enumerate(self.repos)
-            if user == repo.owner or user in repo.members
+            number for number, repo in enumerate(self.repos) if user == repo.owner or user in repo.members
         ]
 
     def delivery(self, number: int) -> Delivery:
@@ -103,7 +101,9 @@ def _client(number: int, plan: Plan, dice: Random) -> Spec:
     if kind != "legacy" and dice.random() < 0.4:
         repos = plan.seen_at_first(user)
         selection = Selection(
-            frozenset(dice.sample(repos, dice.randint(1, len(repos)))) if dice.random() < 0.7 else frozenset(),
+            frozenset(dice.sample(repos, dice.randint(1, len(repos))))
+            if dice.random() < 0.7
+            else frozenset(),
             frozenset(dice.sample(EVENTS, dice.randint(1, 4))) if dice.random() < 0.5 else frozenset(),
         )
     return Spec(f"{kind}-{number} of user {user}, {temper}", user, kind, temper, selection)
@@ -124,5 +124,9 @@ def _payload(event: str, number: int, repo: str, size: int) -> dict[str, object]
         return {**common, "ref": "refs/heads/main", "commits": [commit], "head_commit": commit}
     if event == "pull_request":
         head = {"ref": f"feature-{number}"}
-        return {**common, "action": "opened", "pull_request": {"title": "A" * size, "state": "open", "head": head}}
+        return {
+            **common,
+            "action": "opened",
+            "pull_request": {"title": "A" * size, "state": "open", "head": head},
+        }
     return {**common, "action": "created", "number": number, "padding": "x" * (100 * size)}

@@ -1,4 +1,4 @@
-"""The client's whole rule, as docs/protocol.md has it, written once more: what checks a server shares no code with it."""
+"""The client's whole rule (docs/protocol.md), written once more: what checks a server shares no code with it."""
 
 from typing import Literal, NamedTuple
 

@@ -15,7 +15,7 @@ from .history import Entry
 from .plan import Plan
 from .sender import Sender
 from .server import Server
-from .world import World
+from .world import World, until
 
 STUCK = 30.0
 """seconds without any client coming nearer to the end; what is missing then counts as lost"""
@@ -88,8 +88,8 @@ async def _send_under(chaos: Chaos, sender: Sender, tasks: Sequence[asyncio.Task
 
 async def _all_in(everybody: Sequence[Client]) -> None:
     """Until each client has begun: what comes before that is not for it."""
-    while any(each.position < 0 and each.history.who.kind != "legacy" for each in everybody):
-        await asyncio.sleep(0.05)
+    greeted = [each for each in everybody if each.history.who.kind != "legacy"]
+    await until(lambda: all(each.position >= 0 for each in greeted))
 
 
 async def _settled(world: World, everybody: Sequence[Client], rows: Rows) -> None:

@@ -10,7 +10,7 @@ from random import Random
 from .history import Answer
 from .line import Line
 from .plan import Delivery, signature
-from .world import World
+from .world import World, until
 
 WORKERS = 16
 SHUFFLED = 48
@@ -55,8 +55,7 @@ class Sender:
 
     async def _take(self) -> int | None:
         """The next delivery, of those that wait any; None if there is none."""
-        while len(self._world.done) >= self._world.limit and self._next < self._events:
-            await asyncio.sleep(0.02)
+        await until(lambda: len(self._world.done) < self._world.limit or self._next >= self._events)
         while len(self._bag) < SHUFFLED and self._next < self._events:
             self._bag.append(self._next)
             self._next += 1

@@ -52,7 +52,10 @@ def _lines(outcome: Outcome) -> Iterator[tuple[str, str]]:
     yield "webhooks answered 200", f"{outcome.answers:,}"
     yield "  of them duplicates, refused as such", f"{counts['duplicates refused']:,}"
     others = {name: count for name, count in counts.items() if name.startswith(("answered", "no answer"))}
-    yield "  sent again because of another answer", ", ".join(f"{n} {c}" for n, c in sorted(others.items())) or "0"
+    yield (
+        "  sent again because of another answer",
+        ", ".join(f"{n} {c}" for n, c in sorted(others.items())) or "0",
+    )
     for kind in KINDS:
         applied, again = outcome.applied[kind], outcome.again[kind]
         yield f"applied by {outcome.clients[kind]} {kind} clients", f"{applied:,} (sent again: {again:,})"

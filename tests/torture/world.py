@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -30,7 +31,9 @@ class World:
         self.plan = plan
         self.server = server
         self.store = Store(server.database, server.data)
-        self.users = [self.store.run(accounts.create, f"user-{user}", tier="pro").id for user in range(plan.users)]
+        self.users = [
+            self.store.run(accounts.create, f"user-{user}", tier="pro").id for user in range(plan.users)
+        ]
         self.repos: list[Repo] = []
         self.spans: list[Span] = []
         self._make_repositories()
@@ -101,10 +104,18 @@ class World:
         return repositories.head()
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """A poll, for what has no event to await."""
+    while True:
+        if condition():
+            return
+        await asyncio.sleep(0.02)
+
+
 def _state(tx: Tx) -> tuple[str, int, int]:
     ((epoch, head, floor),) = tx.rows("SELECT epoch, head, floor FROM log_state")
     return str(epoch), int(head), int(floor)
 
 
 def _entries(tx: Tx) -> list[tuple[int, str, str, str, str, int]]:
-    return list(tx.rows("SELECT seq, id, delivery_id, repo_id, event_type, filtered FROM event ORDER BY seq"))  # type: ignore[arg-type]
+    return list(tx.rows("SELECT seq, id, delivery_id, repo_id, event_type, filtered FROM event ORDER BY seq"))
