@@ -30,6 +30,7 @@ from cotexd.live.session import (
     Wait,
 )
 from cotexd.operations.cursors import Start
+from cotexd.operations.events import Backlog
 
 Kind = Literal["v2", "legacy", "stream", "poll"]
 PROTOCOLS: tuple[Kind, ...] = get_args(Kind)
@@ -110,10 +111,16 @@ class Connection(asyncio.Protocol):
                 metrics.FELL_BEHIND.inc(was_live)
                 self._feed()
 
-    def backlog(self, frames: Sequence[Frame], upto: int, head: int, published: int) -> None:
+    def backlog(self, part: Backlog, published: int) -> None:
         if not self.closing:
             effects = self.session.backlog(
-                frames, upto, head, published=published, waiting=self.waiting, moment=moment()
+                part.frames,
+                part.upto,
+                part.head,
+                floor=part.floor,
+                published=published,
+                waiting=self.waiting,
+                moment=moment(),
             )
             self._do(effects)
 

@@ -279,7 +279,7 @@ class Hub:
         for part, connections in zip(parts, wanted.values(), strict=True):
             metrics.REPLAYED.inc(len(part.frames) * len(connections))
             for each in connections:
-                each.backlog(part.frames, part.upto, part.head, self.head)
+                each.backlog(part, self.head)
 
     async def _resume(self, connection: Connection, cursor: Cursor) -> None:
         session = connection.session

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from cotexd.domain.event import Frame
 from cotexd.live.connection import About, Connection, Registry
 from cotexd.live.session import Ping, Send, Session
+from cotexd.operations.events import Backlog
 
 LOOK = 10.0
 """seconds in which the log must be read, however short the wait: where the database is away, there is nothing"""
@@ -25,12 +26,16 @@ class Poll(Connection):
         self._looked = asyncio.Event()
         self._done = asyncio.Event()
 
-    async def messages(self, seconds: float) -> tuple[list[bytes], str]:
+    async def messages(self, seconds: float, after: int) -> tuple[list[bytes], str]:
         """Begin, and wait for something to tell; the messages, and the cursor of a client that has them.
 
         :param seconds: of waiting, once all that there is already was looked at
+        :param after: the seq that the client asked to go on from
         """
         _, *effects = self.session.begin()  # the greeting is for those who stay
+        if not any(isinstance(each, Send) for each in effects):
+            # No gap: what comes first follows what the client has, though the log's floor may lie between.
+            self.session.sent = after
         self._do(effects)
         try:
             async with asyncio.timeout(LOOK):
@@ -55,8 +60,8 @@ class Poll(Connection):
         super().publish(frames)
         self._end_if_told()
 
-    def backlog(self, frames: Sequence[Frame], upto: int, head: int, published: int) -> None:
-        super().backlog(frames, upto, head, published)
+    def backlog(self, part: Backlog, published: int) -> None:
+        super().backlog(part, published)
         self._end_if_told()
 
     def close(self, code: int, reason: str) -> None:  # noqa: ARG002  # it has no codes: the next request is told

@@ -208,6 +208,7 @@ class Session:
         upto: int,
         head: int,
         *,
+        floor: int = 0,
         published: int,
         waiting: int,
         moment: datetime,
@@ -216,12 +217,16 @@ class Session:
 
         :param upto: `frames` is all there is up to here
         :param head: of the log, when it was read
+        :param floor: what was before it had been purged by then
         :param published: up to where the hub has handed out events by now
         :param waiting: bytes in the transport
         """
         if self._resume_to is not None:
             cursor, self._resume_to = self._resume_to, None
             return [Resume(cursor)]
+        if self.v2 and self.scanned < floor:
+            # It is so slow that the retention has overtaken it: it is greeted again, with what it has missed.
+            return [Resume(Cursor(self.epoch, self.sent))]
         self._reading = False
         messages: list[Effect] = []
         size, whole = waiting, True

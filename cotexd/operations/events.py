@@ -72,11 +72,15 @@ class _Repository(msgspec.Struct, frozen=True):
 
 
 class Backlog(msgspec.Struct, frozen=True):
-    """A part of what a user has not got yet: everything of theirs in (after, upto], `head` being the log's then."""
+    """A part of what a user has not got yet: everything of theirs in (after, upto], `head` being the log's then.
+
+    But for what lies up to `floor`: that was purged.
+    """
 
     frames: tuple[Frame, ...]
     upto: int
     head: int
+    floor: int = 0
 
 
 def accept_many(tx: Tx, incoming: list[Incoming]) -> list[Accepted | CotexError]:
@@ -205,14 +209,14 @@ def backlogs(tx: Tx, asked: Sequence[tuple[str, int]]) -> list[Backlog]:
 
     Many at a time: thousands of clients may come back at once, often of one user and from one place.
     """
-    head = int(LogState.get_by_id(1).head)
+    state = LogState.get_by_id(1)
     ranges: dict[str, list[Range]] = {}
     found: dict[tuple[str, int], Backlog] = {}
     for user_id, after in asked:
         if (user_id, after) not in found:
             if user_id not in ranges:
                 ranges[user_id] = ranges_of(user_id)
-            found[user_id, after] = _backlog(tx, ranges[user_id], after, head)
+            found[user_id, after] = _backlog(tx, ranges[user_id], after, state)
     return [found[each] for each in asked]
 
 
@@ -221,9 +225,10 @@ def backlog(tx: Tx, user_id: str, after: int) -> Backlog:
     return backlogs(tx, [(user_id, after)])[0]
 
 
-def _backlog(tx: Tx, ranges: list[Range], after: int, head: int) -> Backlog:
+def _backlog(tx: Tx, ranges: list[Range], after: int, state: LogState) -> Backlog:
+    head, floor = int(state.head), int(state.floor)
     if after >= head:
-        return Backlog((), head, head)
+        return Backlog((), head, head, floor)
     seqs = seek(tx, ranges, after=after, upto=head, limit=MAX_BACKLOG)
     by_repo = _by_repo(ranges)
     frames: list[Frame] = []
@@ -235,11 +240,11 @@ def _backlog(tx: Tx, ranges: list[Range], after: int, head: int) -> Backlog:
             continue
         length = len(row.summary or b"")
         if frames and size + length > MAX_BACKLOG_BYTES:
-            return Backlog(tuple(frames), frames[-1].seq, head)
+            return Backlog(tuple(frames), frames[-1].seq, head, floor)
         size += length
         frames.append(_frame(row, mine.repo_name))
     whole = len(seqs) < MAX_BACKLOG
-    return Backlog(tuple(frames), head if whole else seqs[-1], head)
+    return Backlog(tuple(frames), head if whole else seqs[-1], head, floor)
 
 
 def published_after(_: Tx, after: int) -> tuple[list[Published], int]:

@@ -40,16 +40,17 @@ def mount(app: App) -> None:
     async def poll(request: WebRequest) -> HTTPResponse:
         caller = await signed_in(request, scope.EVENTS_READ)
         seconds, after = _wait(request), parameter(request, "after")
-        if after is None:
+        asked = asked_by(request, after)
+        if asked.cursor is None:
             log = await context.store.read(events.log)
             return answer({"messages": [], "cursor": f"{log.epoch}.{log.head}"})
         if context.draining:
             raise Unavailable("The server is shutting down.")
-        async with session_of(request, caller, asked_by(request, after), answers=False) as session:
+        async with session_of(request, caller, asked, answers=False) as session:
             waiting = Poll(session, context.hub, About("poll", address=request.ctx.address))
             context.hub.attach(waiting)
         try:
-            messages, cursor = await waiting.messages(seconds)
+            messages, cursor = await waiting.messages(seconds, asked.cursor.seq)
         finally:
             context.hub.detach(waiting)
         body = b'{"messages":[%b],"cursor":"%b"}' % (b",".join(messages), cursor.encode())

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cotexd.domain.cursor import Cursor
 from cotexd.domain.event import Frame
 from cotexd.domain.selection import EVERYTHING, Selection
 from cotexd.live import session as lives
@@ -867,3 +868,22 @@ def test_a_payload_however_deep_raises_nothing(depth: int, opening: bytes):
             message = b'{"type":"client_event","event":"ack","%b":%b}' % (key, value)
             for effect in live().received(message, text=True, moment=NOW):
                 assert isinstance(effect, Send | Keep | Close)
+
+
+def test_a_client_that_the_retention_has_overtaken_is_greeted_again_from_where_it_is():
+    made = live(3)
+    made.live = False
+    assert made.drained() == [Read(3)]
+    effects = made.backlog([], 9, 9, floor=8, published=9, waiting=0, moment=NOW)
+    assert effects == [Resume(Cursor("e0", 3))]
+    assert made.drained() == []
+    gone = Start("e0", 9, 8, 8, "gap", Gap("expired", "e0.3", 8, 5), KEEPER)
+    assert names(made.resumed(gone, NOW)) == ["hello", "gap"]
+
+
+def test_a_legacy_client_that_the_retention_has_overtaken_goes_on():
+    made = live(3, v2=False)
+    made.live = False
+    made.drained()
+    made.backlog([], 9, 9, floor=8, published=9, waiting=0, moment=NOW)
+    assert made.live

@@ -9,6 +9,7 @@ from datetime import timedelta
 from cotexd.domain.filter import Filter
 from cotexd.operations import accounts, members, repositories, tokens, upkeep
 from cotexd.store import Store, Tx
+from cotexd.store.models import Event
 
 from .history import Answer, Entry, Span
 from .plan import ONLY, Plan
@@ -64,11 +65,10 @@ class World:
         self.spans[self.spans.index(span)] = span._replace(until=until)
 
     async def purge(self, upto: int) -> None:
-        """As the retention would, up to an event at least."""
-        while (await self.state())[1] < upto:
-            self.floor = max(self.floor, (await self.state())[1] + upkeep.BATCH)
-            await asyncio.to_thread(self.store.run, upkeep.purge, timedelta(0))
-        self.floor = (await self.state())[1]
+        """As the retention would, when the event after `upto` is just too young for it."""
+        self.floor = max(self.floor, upto)
+        while await asyncio.to_thread(self.store.run, _purge, upto):
+            pass
 
     async def state(self) -> tuple[int, int]:
         """The log's head and floor."""
@@ -115,6 +115,11 @@ async def until(condition: Callable[[], bool]) -> None:
 def _state(tx: Tx) -> tuple[str, int, int]:
     ((epoch, head, floor),) = tx.rows("SELECT epoch, head, floor FROM log_state")
     return str(epoch), int(head), int(floor)
+
+
+def _purge(tx: Tx, upto: int) -> int:
+    youngest = Event.get(Event.seq == upto + 1).created_at
+    return upkeep.purge(tx, tx.now - youngest)
 
 
 def _entries(tx: Tx) -> list[tuple[int, str, str, str, str, int]]:
