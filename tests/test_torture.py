@@ -242,7 +242,7 @@ async def test_nothing_is_lost_twice_out_of_order_hidden_or_shown_to_others_unde
     database: str, tmp_path: Path
 ):
     disk = Disk if database else FileLimit
-    outcome = await torture(tmp_path, database, Plan(20, 90), 1500, disk, limit=240)
+    outcome = await torture(tmp_path, database, Plan(20, 72), 1500, disk, limit=240)
     assert outcome.violations == []
     assert outcome.events == 1500
     hand = [
@@ -259,3 +259,4 @@ async def test_nothing_is_lost_twice_out_of_order_hidden_or_shown_to_others_unde
     assert outcome.counts["gaps announced"]
     assert outcome.counts["duplicates refused"]
     assert not outcome.counts["exits other than 0"]
+    assert outcome.errors == []

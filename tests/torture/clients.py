@@ -22,8 +22,8 @@ from .world import World
 
 CONNECT_WITHIN = 20.0
 COMES_BACK = (0.02, 0.6)
-READS_EVERY = (0.01, 0.06)
-"""seconds; what a slow client takes for a message"""
+PACES = (0.03, 0.03, 0.2, 1.0)
+"""seconds; what slow clients take for a message, at most"""
 HANGS_UP = 0.01
 RESUMES = 0.02
 """chances, a message"""
@@ -94,6 +94,7 @@ class Client:
         """events that it was sent and had had"""
         self.rule = Rule()
         self._dice = Random(f"{world.plan.seed} {spec.name}")
+        self._pace = self._dice.choice(PACES)
         self._spell = Spell()
         self._greeting: Greeting | None = None
         self._asked: Cursor | None = None
@@ -277,7 +278,7 @@ class OnSocket(Client):
             if message.type == "github_event":
                 await self._react(websocket)
             if self._slow:
-                await asyncio.sleep(self._dice.uniform(*READS_EVERY))
+                await asyncio.sleep(self._dice.uniform(0, self._pace))
 
     async def _react(self, websocket: ClientConnection) -> None:
         if self.spec.kind == "device" and self.applied % ACKS_EVERY == 0 and self.rule.cursor:
@@ -342,7 +343,7 @@ class OnStream(Client):
             if b"data" in fields:
                 self._dispatched(fields)
                 if self._slow:
-                    await asyncio.sleep(self._dice.uniform(*READS_EVERY))
+                    await asyncio.sleep(self._dice.uniform(0, self._pace))
                 if self._hangs_up():
                     self.cut()
 
@@ -381,7 +382,7 @@ class OnPoll(Client):
             self._told_cursor(parse(polled.cursor))
             if self._hangs_up():
                 self.cut()
-            await asyncio.sleep(self._dice.uniform(*READS_EVERY) * (20 if self._slow else 2))
+            await asyncio.sleep(self._dice.uniform(0, 2.0 if self._slow else 0.1))
 
     def _told_cursor(self, cursor: Cursor) -> None:
         if self.rule.cursor != cursor:

@@ -41,6 +41,8 @@ class Outcome:
     """how the disk was made full"""
     said: list[str]
     """the last lines of the server's log"""
+    errors: list[str]
+    """the first of them that say error"""
 
 
 async def torture(
@@ -153,4 +155,5 @@ def _outcome(
         settling=settling,
         full=full,
         said=list(world.server.said),
+        errors=world.server.errors,
     )

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 START_WITHIN = 60.0
 STOP_WITHIN = 30.0
 """seconds"""
+ERRORS = 100
 
 
 class Broken(Exception):
@@ -31,6 +32,8 @@ class Server:
         self.data = folder / "data"
         self.database = database
         self.said: deque[str] = deque(maxlen=200)
+        self.errors: list[str] = []
+        """the first lines of the log that say so"""
         self._switch = folder / "faults"
         self._process: asyncio.subprocess.Process | None = None
         self._hearing: asyncio.Task[None] | None = None
@@ -135,3 +138,5 @@ class Server:
             text = said.decode(errors="replace").rstrip()
             if '"request_failed"' not in text:  # each refusal is one, and they are counted where they are met
                 self.said.append(text)
+            if len(self.errors) < ERRORS and ("Traceback" in text or '"level": "error"' in text):
+                self.errors.append(text)

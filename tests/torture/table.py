@@ -41,6 +41,8 @@ def show(outcome: Outcome, given: argparse.Namespace) -> None:
         print(f"  {fault}: {FAULTS[fault]:<40} {count}")
     for each in outcome.violations[:SHOWN]:
         print(f"    {each.fault}  {each.who}: {each.what}")
+    if outcome.errors:
+        print("the server's first errors:", *outcome.errors[:5], sep="\n    ")
     if outcome.violations:
         print("the server said last:", *outcome.said[-20:], sep="\n    ")
     print(f"again: {command(given)}", flush=True)
@@ -66,5 +68,6 @@ def _lines(outcome: Outcome) -> Iterator[tuple[str, str]]:
     for name, count in sorted(counts.items()):
         if name.startswith(("closed", "exits", "clients refused")) and count:
             yield name, f"{count:,}"
+    yield "errors in the server's log", str(len(outcome.errors))
     yield "seconds until all was answered", f"{outcome.sending:.0f}"
     yield "seconds until every client had all", f"{outcome.settling:.0f} more"
