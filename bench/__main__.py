@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from bench import e2e, fanout, idle, ingest, purge, start, timing
+from bench import e2e, fanout, idle, ingest, purge, reconnect, start, timing
 from bench.client import Load
 from bench.figure import Result, Row, Run
 from bench.process import Broken
@@ -44,6 +44,7 @@ FIGURES = (
     Figure("fanout", fanout.measure, "fanout"),
     Figure("idle", idle.measure, "idle"),
     Figure("e2e", e2e.measure, "e2e"),
+    Figure("reconnect", reconnect.measure, "reconnect"),
     Figure("start", start.measure, "cli"),
     Figure("timing", timing.measure, "timing"),
     Figure("purge", purge.measure, "purge"),

@@ -6,16 +6,22 @@ waits with jitter does. Against plain Sanic, which lets anybody in and sends not
 
 import asyncio
 import time
+import uuid
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import msgspec
 
 from bench import server
 from bench.client import upgrade
 from bench.figure import Ratio, Result, Row, Run
 from bench.process import Broken
 from bench.server import Prepared, Server
-from cotexd.operations import accounts, repositories, tokens
+from cotexd.domain import event
+from cotexd.domain.github import Delivery
+from cotexd.operations import accounts, events, repositories, tokens
+from cotexd.operations.events import Incoming
 from cotexd.store import Store
 
 CLIENTS = 2000
@@ -77,6 +83,20 @@ def _prepare(folder: Path) -> _Team:
         store.close()
     prepared = Prepared(folder, repos[0].webhook_secret, repos[0].webhook_url, signed[0])
     return _Team(prepared, signed, [each.id for each in repos])
+
+
+def _miss(team: _Team) -> None:
+    """Let something happen to everybody while nobody is there."""
+    document: dict[str, object] = {"ref": "refs/heads/main", "commits": []}
+    store = Store("", team.prepared.folder, "")
+    try:
+        for repo_id in team.repos * MISSED:
+            guid = str(uuid.uuid4())
+            delivery = Delivery(repo_id, guid, "push", b"{}", document, "sha256")
+            summary = msgspec.json.encode(event.summarise(delivery, "octo/hello", datetime.now(UTC)))
+            store.run(events.accept_many, [Incoming(repo_id, guid, "push", "main", "sha256", summary, b"{}")])
+    finally:
+        store.close()
 
 
 async def _all_back(to: Server, requests: list[bytes], until: bytes) -> tuple[float, int]:

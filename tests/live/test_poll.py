@@ -49,7 +49,7 @@ def polling(hub: Hub, store: Store, repo: Tracked, **how) -> Poll:
 async def answer(poll: Poll, seconds: float) -> Told:
     """Wait for its answer, and go, as web does."""
     try:
-        messages, cursor = await asyncio.wait_for(poll.messages(seconds), WAIT)
+        messages, cursor = await asyncio.wait_for(poll.messages(seconds, poll.session.scanned), WAIT)
     finally:
         poll._hub.detach(poll)
     return [json.loads(message) for message in messages], cursor
