@@ -27,7 +27,8 @@ class Presence:
         self._store = store
         self._node_id = node_id
         self._here: dict[str, Connection] = {}
-        self._told: dict[str, Present] = {}
+        self._told: dict[str, Present | None] = {}
+        """what the database knows; None is what it may know, since nobody heard how a write ended"""
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -69,13 +70,14 @@ class Presence:
         gone = [name for name in self._told if name not in now]
         if not changed and not gone:
             return
+        self._told |= dict.fromkeys(each.id for each in changed)
         try:
             for some in presence.portions(changed, gone):
                 await self._store.write(presence.note, self._node_id, *some)
         except Unavailable as error:
             _logger.warning("presence_untold", error=error.message)
         else:
-            self._told = now
+            self._told = {**now}
 
 
 def _present(connection: Connection) -> Present:
