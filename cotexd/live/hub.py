@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 import structlog
 
 from cotexd import metrics
+from cotexd.domain import scope
 from cotexd.domain.cursor import Cursor
 from cotexd.domain.event import Frame
 from cotexd.errors import CotexError, Unavailable
@@ -213,9 +214,9 @@ class Hub:
         with contextlib.suppress(TimeoutError, Unavailable):
             async with asyncio.timeout_at(deadline):
                 await self._store.write(_nothing)
+        now = loop.time()
         for each, after in leaving:
-            at = min(loop.time() + after, deadline)
-            loop.call_at(at, each.close, lives.RESTARTING, "restarting")
+            loop.call_at(min(now + after, deadline), each.close, lives.RESTARTING, "restarting")
         if everybody:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), spread + CLOSING)
@@ -301,6 +302,7 @@ class Hub:
             return
         try:
             caller = await self.sign_in(token, connection.about.address)
+            scope.demand(caller.scopes, scope.EVENTS_READ)
         except CotexError as error:
             connection.unauthenticated(error.message)
             return
