@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 import structlog
 
 from cotexd import metrics
-from cotexd.domain import scope
 from cotexd.domain.cursor import Cursor
 from cotexd.domain.event import Frame
 from cotexd.errors import CotexError, Unavailable
@@ -302,7 +301,6 @@ class Hub:
             return
         try:
             caller = await self.sign_in(token, connection.about.address)
-            scope.demand(caller.scopes, scope.EVENTS_READ)
         except CotexError as error:
             connection.unauthenticated(error.message)
             return
