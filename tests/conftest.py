@@ -3,6 +3,8 @@
 import asyncio
 import functools
 import os
+import shutil
+import subprocess
 import tempfile
 import threading
 import time
@@ -270,3 +272,34 @@ def minute(monkeypatch: pytest.MonkeyPatch) -> Minute:
     for module in (limits.storage.memory, limits.strategies, web_limits):
         monkeypatch.setattr(module, "time", clock)
     return clock
+
+
+INSTALLING = 240
+"""seconds until a test gives up on the network"""
+
+
+@pytest.fixture(scope="session")
+def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scripts of real clients on Node, beside their packages as the lock file names them."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        if os.environ.get("CI"):
+            pytest.fail("There is no Node with npm, and CI is set.")
+        pytest.skip("THERE IS NO NODE WITH NPM: no real clients are tried.")
+    folder = tmp_path_factory.mktemp("clients")
+    for file in (Path(__file__).parent / "clients").iterdir():
+        if file.is_file():
+            shutil.copy(file, folder)
+    done = subprocess.run(
+        [npm, "ci", "--omit=dev", "--no-audit", "--no-fund"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=INSTALLING,
+    )
+    if done.returncode != 0:
+        if os.environ.get("CI"):
+            pytest.fail(f"npm could not install the clients, and CI is set: {done.stderr}")
+        pytest.skip(f"NPM COULD NOT INSTALL THE REAL CLIENTS, which are not tried: {done.stderr}")
+    return folder

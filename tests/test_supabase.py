@@ -3,17 +3,11 @@
 import asyncio
 import json
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 from actors import WAIT
-from conftest import PASSWORD, Server, with_password
-
-CLIENTS = Path(__file__).parent / "clients"
-INSTALLING = 240
-"""seconds until a test gives up on the network"""
+from conftest import INSTALLING, PASSWORD, Server, with_password
 
 
 @pytest.fixture
@@ -22,38 +16,12 @@ def database() -> str:
     return ""
 
 
-@pytest.fixture(scope="session")
-def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The clients' script, beside its packages as the lock file names them."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        if os.environ.get("CI"):
-            pytest.fail("There is no Node with npm, and CI is set.")
-        pytest.skip("THERE IS NO NODE WITH NPM: the real clients of Supabase are not tried.")
-    folder = tmp_path_factory.mktemp("clients")
-    for name in ("package.json", "package-lock.json", "supabase.mjs"):
-        shutil.copy(CLIENTS / name, folder)
-    done = subprocess.run(
-        [npm, "ci", "--omit=dev", "--no-audit", "--no-fund"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=INSTALLING,
-    )
-    if done.returncode != 0:
-        if os.environ.get("CI"):
-            pytest.fail(f"npm could not install the clients, and CI is set: {done.stderr}")
-        pytest.skip(f"NPM COULD NOT INSTALL THE REAL CLIENTS OF SUPABASE, which are not tried: {done.stderr}")
-    return folder / "supabase.mjs"
-
-
 @pytest.mark.timeout(INSTALLING + 120)
-async def test_supabase_js_signs_in_refreshes_reads_the_user_and_signs_out(server: Server, script: Path):
+async def test_supabase_js_signs_in_refreshes_reads_the_user_and_signs_out(server: Server, clients: Path):
     ada = with_password(server)
     running = await asyncio.create_subprocess_exec(
         "node",
-        script,
+        clients / "supabase.mjs",
         env={
             "PATH": os.environ["PATH"],
             "COTEX_URL": server.url,
