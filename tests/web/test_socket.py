@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -18,6 +19,7 @@ from websockets.frames import Frame, Opcode
 from cotexd.config import Settings
 from cotexd.domain import scope
 from cotexd.domain import tokens as forms
+from cotexd.live import session as lives
 from cotexd.live.session import BAD_MESSAGE, FORBIDDEN, VERSION
 from cotexd.operations import accounts, events, repositories, tokens, upkeep
 from cotexd.operations.accounts import Account
@@ -145,9 +147,35 @@ async def test_a_page_connects_only_from_an_origin_on_the_list(servers: Serve, s
 
 
 @on_sqlite
+async def test_a_page_signs_in_by_a_subprotocol_which_is_not_said_back(servers: Serve, settings: Settings):
+    server = await servers(replace(settings, allowed_origins=("https://app.example.com",)))
+    ada = server.user("ada")
+    repo, address = server.track(ada), server.url.replace("http", "ws") + "/ws"
+    bearer = f"cotex.bearer.{server.token(ada)}"
+    for offered, query in (
+        (["cotex.v2", bearer], "?v=2"),
+        ([bearer, "cotex.v2"], "?v=2"),
+        # The query alone decides which client this is.
+        (["cotex.v2", bearer], ""),
+    ):
+        async with connect(
+            address + query, subprotocols=offered, origin="https://app.example.com", proxy=None
+        ) as socket:
+            assert socket.response is not None
+            assert socket.subprotocol == "cotex.v2"
+            assert bearer not in str(socket.response.headers)
+            first = await receive(socket) if query else {}
+            assert first.get("event") == ("hello" if query else None)
+            await server.github.deliver(repo)
+            assert await seq_of(socket) > 0
+
+
+@on_sqlite
 @pytest.mark.parametrize(
     ("query", "code"),
     [
+        (f"?v=2&repos={','.join(['x'] * 101)}", "invalid"),
+        (f"?v=2&events={'x' * 201}", "invalid"),
         ("?v=2&cursor=1", "invalid_cursor"),
         ("?v=2&cursor=e0.-1", "invalid_cursor"),
         ("?v=2&cursor=e0.99999999999999999999", "invalid_cursor"),
@@ -587,6 +615,43 @@ async def test_what_cannot_be_done_is_told_and_closes_nothing(server: Server, ad
         await server.github.deliver(hello)
         await client.until_applied(socket, 1)
     assert kept(server, "device") == {"laptop": 0}
+
+
+# Why a connection ends.
+
+
+def test_the_codes_are_those_that_clients_know():
+    """Below 4500 a client comes back, from there on it does not."""
+    assert (lives.TOKEN, lives.NO_PONG, lives.STALLED, lives.TOO_MANY) == (4001, 4002, 4003, 4004)
+    assert (FORBIDDEN, BAD_MESSAGE, VERSION, lives.RESTARTING) == (4500, 4501, 4502, 1012)
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+async def test_whose_token_has_ended_is_closed_when_its_grace_is_over_and_not_before(
+    server: Server, ada: Account, hello: Tracked, kind: str
+):
+    def later(seconds: float) -> None:
+        for each in inside().hub._all():
+            each.tick(time.monotonic() + seconds, datetime.now(UTC) + timedelta(seconds=seconds))
+
+    coming = legacy(server.url, server.token(ada)) if kind == "legacy" else server.client(ada).connected()
+    async with coming as socket:
+        await eventually(lambda: len(inside().hub) == 1)
+        # A token ends with a whole second.
+        later(3600 + lives.TOKEN_GRACE - 5)
+        await server.github.deliver(hello)
+        assert await seq_of(socket) == 1
+        later(3600 + lives.TOKEN_GRACE + 1)
+        assert await code_of(socket) == lives.TOKEN
+
+
+async def test_a_connection_that_is_closed_says_why_in_words(server: Server, ada: Account):
+    client = server.client(ada)
+    async with client.connected() as socket:
+        await client.until_live(socket)
+        server.store.run(accounts.disable, "ada")
+        assert await code_of(socket) == FORBIDDEN
+        assert socket.close_reason == "the user is disabled"
 
 
 # Who is shut out.
