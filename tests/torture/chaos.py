@@ -185,6 +185,10 @@ class Chaos:
             client.here.set()
 
     async def _share(self) -> None:
+        for _ in range(self._dice.randint(1, 6)):
+            await self._change_members()
+
+    async def _change_members(self) -> None:
         """A member goes, and somebody comes who does not see the repository yet."""
         world, dice = self._world, self._dice
         now = [span for span in world.spans if span.until is None]
