@@ -148,6 +148,28 @@ def test_a_device_may_get_again_what_it_has_not_acknowledged_but_nothing_may_be_
     assert "hole" in faults(first, spell(HERS[3:], hello(6, acked=4), begins=6), kind="device")
 
 
+@pytest.mark.parametrize("kind", ["v2", "device"])
+def test_a_connected_client_that_the_retention_overtook_is_told_from_where_it_was(kind: Kind):
+    def overtaken(asked: int, missed: int) -> Spell:
+        again = hello(9, place=2, acked=0, gap=gap(asked, 9, missed))
+        made = spell([2, 4, *HERS[4:]], hello(0, acked=0), again)
+        made.prevs[2] = 9
+        return made
+
+    assert faults(overtaken(4, 2), kind=kind) == []
+    assert faults(overtaken(4, 3), kind=kind) == ["count"]
+    assert faults(overtaken(6, 1), kind=kind) == ["hole"]
+
+
+def test_a_connected_client_that_is_greeted_again_without_a_gap_may_be_missing_nothing():
+    whole = spell(HERS, hello(0), hello(5, place=2))
+    whole.prevs[2] = 5
+    assert faults(whole) == []
+    holed = spell([2, 4, *HERS[4:]], hello(0), hello(9, place=2))
+    holed.prevs[2] = 9
+    assert faults(holed) == ["hole"]
+
+
 def test_a_legacy_client_may_get_its_tail_again():
     first = spell([2, 4, 6, 8])
     assert faults(first, spell(HERS[2:], begins=4), kind="legacy") == []

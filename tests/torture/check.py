@@ -168,16 +168,23 @@ class _Walk:
             yield "epoch", f"{greeting.epoch} instead of {self._epoch}"
         if gap is not None:
             yield from self._announced(greeting)
-        elif greeting.asked is not None:
-            if after < greeting.asked.seq:
+        else:
+            if greeting.asked is not None and after < greeting.asked.seq:
                 yield "order", f"asked to go on from {greeting.asked.seq}, it was set back to {after}"
-            yield from self._leapt(greeting.asked.seq, after)
-        elif greeting.acked is not None:
-            # What it was sent and has not acknowledged is sent again, and never passed over.
-            yield from self._leapt(greeting.acked, after)
+            yield from self._leapt(self._base(greeting, after), after)
+        # At the beginning of a connection, a client without a cursor of its own is where the server says.
+        told = self._sent is None and greeting.asked is None
         self._sent = after
-        if greeting.asked is None or position is None or after > position:
+        if told or position is None or after > position:
             self._position = after
+
+    def _base(self, greeting: Greeting, unknown: int) -> int:
+        """Up to where a client has all, as the server knows: what was sent on this connection, or before it what the
+        client says. What a device has not acknowledged is sent again, and never passed over.
+        """
+        if greeting.asked is not None:
+            return max(greeting.asked.seq, self._sent or 0)
+        return next((seq for seq in (self._sent, greeting.acked) if seq is not None), unknown)
 
     def _announced(self, greeting: Greeting) -> Faults:
         gap = greeting.gap
@@ -185,9 +192,10 @@ class _Walk:
         missed = len(self._row.between(gap.asked.seq, gap.floor))
         if gap.missed != missed or not missed:
             yield "count", f"{gap} where {missed} were missed"
-        known = greeting.asked.seq if greeting.asked else greeting.acked
-        if known is not None and gap.asked.seq != known and self._row.between(known, gap.asked.seq):
-            yield "hole", f"{gap} for a client at {known}"
+        if gap.asked != greeting.asked:
+            known = self._base(greeting, gap.asked.seq)
+            if self._row.between(known, gap.asked.seq):
+                yield "hole", f"{gap} for a client at {known}"
         yield from self._leapt(gap.floor, greeting.after)
 
     def _event(self, seq: int, prev: int) -> Faults:

@@ -7,6 +7,7 @@ the history (check.py).
 import asyncio
 import socket
 from array import array
+from dataclasses import replace
 from random import Random
 from urllib.parse import quote, urlencode
 
@@ -151,17 +152,19 @@ class Client:
         elif message.event == "gap":
             missing = msgspec.json.decode(message.payload, type=_Missing)
             gap = Gap(missing.reason, parse(missing.asked), missing.floor, missing.missed)
-            found = self._greeting
-            # A long poll has no hello: its gap says where it goes on.
-            epoch, after = (found.epoch, found.after) if found else (gap.asked.epoch, gap.floor)
-            self._greeting = None
-            self._greet(epoch, after, gap)
+            if self._greeting is None:
+                # A long poll has no hello: its gap says where it goes on.
+                self._greet(gap.asked.epoch, gap.floor)
+            assert self._greeting is not None
+            self._greeting = replace(self._greeting, gap=gap)
             self.world.counts["gaps announced"] += 1
             self.world.counts["events in gaps"] += gap.missed or 0
 
-    def _greet(self, epoch: str, after: int, gap: Gap | None = None) -> None:
+    def _greet(self, epoch: str, after: int) -> None:
         at = len(self._spell.seqs)
-        self._greeting = Greeting(at, self._asked, epoch, after, gap, self._acked)
+        # The answer to what was asked; a server greets again unasked, when the retention overtook a slow client.
+        asked, self._asked = self._asked, None
+        self._greeting = Greeting(at, asked, epoch, after, acked=self._acked)
 
     def _settle_greeting(self) -> None:
         """A hello is followed when it is known whether a gap comes with it."""
