@@ -12,17 +12,33 @@ from random import Random
 
 from .clients import Client
 from .faulty import Faults
+from .server import Broken
 from .world import World, until
 
 EVENTS_AN_ACT = 250
-ACTS = (12, 400)
-"""at least, and at most"""
+MANY = (12, 400)
+"""acts, at least, and at most"""
 SPELL = (0.3, 1.5)
 """seconds for which something is held up or broken"""
 AWAY = 0.15
 """of the clients, those that are away while the retention takes what they have missed"""
 LEFT = 40
 """of the newest events, those that a purge leaves"""
+
+
+ACTS = (
+    "kills",
+    "terminations",
+    "pauses",
+    "cuts",
+    "disk-full spells",
+    "hints dropped",
+    "commits delayed",
+    "answers lost",
+    "purges",
+    "shares changed",
+    "reloads",
+)
 
 
 class Disk:
@@ -91,21 +107,23 @@ class Chaos:
         self._clients = clients
         self._disk = disk
         self._dice = Random(f"{world.plan.seed} chaos")
-        self._acts = max(ACTS[0], min(ACTS[1], events // EVENTS_AN_ACT))
+        self._events = events
+        self._acts = max(MANY[0], min(MANY[1], events // EVENTS_AN_ACT))
         self._step = max(1, events // (self._acts + 1))
-        self._cards: dict[str, Callable[[], Awaitable[None]]] = {
-            "kills": self._kill,
-            "terminations": self._terminate,
-            "pauses": self._pause,
-            "cuts": self._cut,
-            "disk-full spells": self._fill,
-            "hints dropped": self._drop_hints,
-            "commits delayed": self._delay_commits,
-            "answers lost": self._lose_answers,
-            "purges": self._purge,
-            "shares changed": self._share,
-            "reloads": self._reload,
-        }
+        hand = (
+            self._kill,
+            self._terminate,
+            self._pause,
+            self._cut,
+            self._fill,
+            self._drop_hints,
+            self._delay_commits,
+            self._lose_answers,
+            self._purge,
+            self._share,
+            self._reload,
+        )
+        self._cards: dict[str, Callable[[], Awaitable[None]]] = dict(zip(ACTS, hand, strict=True))
 
     async def run(self) -> None:
         """Act whenever a part of the deliveries was answered; hold the sender back where it is far ahead."""
@@ -210,7 +228,11 @@ class Chaos:
         self._world.server.fault(Faults())
 
     async def _answered(self, enough: int) -> None:
-        await until(lambda: len(self._world.done) >= enough)
+        """:raises Broken: nobody killed the server, and it is dead"""
+        world = self._world
+        await until(lambda: len(world.done) >= min(enough, self._events) or not world.server.running)
+        if not world.server.running:
+            raise Broken("\n  ".join(["The server died by itself. It said last:", *world.server.said]))
 
     async def _spell(self) -> None:
         await asyncio.sleep(self._dice.uniform(*SPELL))

@@ -6,7 +6,6 @@ the history (check.py).
 
 import asyncio
 import socket
-from array import array
 from dataclasses import replace
 from random import Random
 from urllib.parse import quote, urlencode
@@ -15,8 +14,10 @@ import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
 
-from .history import Gap, Greeting, History, Spell, Who
+from . import message as messages
+from .history import Greeting, History, Spell, Who
 from .line import Line, head, read_head
+from .message import Message
 from .plan import Spec
 from .rule import Cursor, Rule, parse
 from .world import World
@@ -47,37 +48,6 @@ EXPECTED = frozenset({429, 502, 503, 504})
 """statuses after which a client comes back; any other refusal is strange"""
 FINAL = range(4500, 5000)
 """close codes after which a client must not come back; nobody here deserves one"""
-
-
-class Message(msgspec.Struct):
-    type: str
-    event: str = ""
-    payload: msgspec.Raw = msgspec.Raw(b"null")
-    user_id: str = ""
-    event_id: str = ""
-    seq: int = 0
-    prev: int = 0
-
-
-class _Missing(msgspec.Struct):
-    reason: str
-    asked: str
-    floor: int
-    missed: int | None
-
-
-class _Hello(msgspec.Struct, rename={"after": "from"}):
-    epoch: str
-    after: int
-
-
-class _Polled(msgspec.Struct):
-    messages: list[Message]
-    cursor: str
-
-
-_message = msgspec.json.Decoder(Message)
-_answer = msgspec.json.Decoder(_Polled)
 
 
 class Client:
@@ -147,11 +117,10 @@ class Client:
         elif message.type == "error":
             self.history.strange.append(f"error: {bytes(message.payload).decode()}")
         elif message.event == "hello":
-            hello = msgspec.json.decode(message.payload, type=_Hello)
+            hello = messages.hello(message)
             self._greet(hello.epoch, hello.after)
         elif message.event == "gap":
-            missing = msgspec.json.decode(message.payload, type=_Missing)
-            gap = Gap(missing.reason, parse(missing.asked), missing.floor, missing.missed)
+            gap = messages.gap(message)
             if self._greeting is None:
                 # A long poll has no hello: its gap says where it goes on.
                 self._greet(gap.asked.epoch, gap.floor)
@@ -276,7 +245,7 @@ class OnSocket(Client):
     async def _read(self, websocket: ClientConnection) -> None:
         # What the library has taken it has acknowledged by its pong: it is read to the end, even after a cut.
         while True:
-            message = _message.decode(await websocket.recv(decode=False))
+            message = messages.read(await websocket.recv(decode=False))
             self._take(message)
             if message.type == "github_event":
                 await self._react(websocket)
@@ -351,7 +320,7 @@ class OnStream(Client):
                     self.cut()
 
     def _dispatched(self, fields: dict[bytes, bytes]) -> None:
-        message = _message.decode(fields[b"data"])
+        message = messages.read(fields[b"data"])
         if message.type == "github_event" and parse(fields[b"id"].decode()).seq != message.seq:
             self.history.strange.append(f"event {message.seq} has the id {fields[b'id'].decode()}")
         self._take(message)
@@ -378,7 +347,7 @@ class OnPoll(Client):
                 self._refused(reply.status)
                 return
             self._asked = known
-            polled = _answer.decode(reply.body)
+            polled = messages.read_polled(reply.body)
             for message in polled.messages:
                 self._take(message)
             self._settle_greeting()
@@ -405,13 +374,13 @@ async def _say(websocket: ClientConnection, **fields: object) -> None:
 
 async def _line(reader: asyncio.StreamReader) -> bytes:
     """A line of any length; b"" at the end."""
-    parts: array[int] = array("B")
+    line = bytearray()
     while True:
         try:
-            parts.frombytes(await reader.readuntil(b"\n"))
+            line += await reader.readuntil(b"\n")
         except asyncio.LimitOverrunError as error:
-            parts.frombytes(await reader.readexactly(error.consumed))
+            line += await reader.readexactly(error.consumed)
         except asyncio.IncompleteReadError:
             return b""
         else:
-            return parts.tobytes()
+            return bytes(line)

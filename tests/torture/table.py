@@ -4,25 +4,13 @@ import argparse
 from collections import Counter
 from collections.abc import Iterator
 
+from .chaos import ACTS
 from .check import FAULTS
 from .history import KINDS
 from .run import Outcome
 
 SHOWN = 40
 """violations that are told one by one"""
-HAND = (
-    "kills",
-    "terminations",
-    "pauses",
-    "cuts",
-    "disk-full spells",
-    "hints dropped",
-    "commits delayed",
-    "answers lost",
-    "purges",
-    "shares changed",
-    "reloads",
-)
 
 
 def command(given: argparse.Namespace) -> str:
@@ -61,7 +49,7 @@ def _lines(outcome: Outcome) -> Iterator[tuple[str, str]]:
     for kind in KINDS:
         applied, again = outcome.applied[kind], outcome.again[kind]
         yield f"applied by {outcome.clients[kind]} {kind} clients", f"{applied:,} (sent again: {again:,})"
-    for name in HAND:
+    for name in ACTS:
         way = f" ({outcome.full})" if name == "disk-full spells" else ""
         yield name, f"{counts[name]}{way}"
     yield "gaps announced", f"{counts['gaps announced']:,}, of {counts['events in gaps']:,} events"
