@@ -204,7 +204,7 @@ class Hub:
         :param seconds: after these all are gone, or as good as
         """
         everybody = self._all()
-        spread = min(seconds, len(everybody) / LEAVE_AT_ONCE)
+        spread = max(0.0, min(seconds - CLOSING, len(everybody) / LEAVE_AT_ONCE))
         leaving = [(each, random.uniform(0, spread)) for each in everybody]  # noqa: S311  # jitter, no secret
         for each, after in leaving:
             each.drain(after)
@@ -305,6 +305,8 @@ class Hub:
             connection.unauthenticated(error.message)
             return
         connection.authenticated(caller.id, expiry_of(caller), caller.session)
+        if caller.id != connection.session.user_id:
+            return
         try:
             # Had it been revoked a moment ago, the news of it would have met the token before.
             await self._store.read(identities.still_good, caller)

@@ -116,6 +116,7 @@ class Session:
         "_authenticating",
         "_expires",
         "_expiry",
+        "_furthest",
         "_greeting",
         "_keeper",
         "_moved",
@@ -169,6 +170,8 @@ class Session:
         """everything of this user's up to here was sent, or is no longer there"""
         self.sent = start.after
         """the last seq that was written: `prev` of the next"""
+        self._furthest = start.after
+        """the last seq that was written before a resume set it back"""
         self.serial = 0
         """counts pings, so that no two outstanding ones are alike"""
         self._addressed = addressed
@@ -199,6 +202,7 @@ class Session:
             cursor, self._resume_to = self._resume_to, None
             return [Resume(cursor)]
         self._reading = False
+        self._furthest = max(self._furthest, self.sent)
         self.epoch, self.scanned, self.sent = start.epoch, start.after, start.after
         return [*self._greet(start, moment), *self.drained()]
 
@@ -391,8 +395,8 @@ class Session:
     def _acknowledged(self, seq: int | None, moment: datetime) -> list[Effect]:
         if seq is None or seq < 0:
             return [Close(BAD_MESSAGE, "an ack has a seq")]
-        if seq > self.sent:
-            return [self._refuse(f"Acknowledged {seq}, but only {self.sent} was sent.", moment)]
+        if seq > (most := max(self.sent, self._furthest)):
+            return [self._refuse(f"Acknowledged {seq}, but only {most} was sent.", moment)]
         return [Keep(self._keeper, seq)] if self._keeper else []
 
     def _asked_to_resume(self, text: str) -> list[Effect]:

@@ -4,6 +4,7 @@
 such a connection, so nothing is expected: it is known to be dead when its transport is, or moves no byte.
 """
 
+import re
 from collections.abc import Sequence
 
 from cotexd.live.connection import Connection
@@ -11,6 +12,9 @@ from cotexd.live.session import Ping, Send
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 _KINDS = tuple((b'{"type":"%b"' % kind, kind) for kind in (b"github_event", b"system_event", b"error"))
+# A message is one line: JSON has no raw line feeds. But some clients end a line at these too.
+_ESCAPED = {b"\xc2\x85": rb"\u0085", b"\xe2\x80\xa8": rb"\u2028", b"\xe2\x80\xa9": rb"\u2029"}
+_BREAKS = re.compile(b"|".join(_ESCAPED))
 
 
 class Stream(Connection):
@@ -23,10 +27,10 @@ class Stream(Connection):
         return b"".join([self._event(each) for each in messages if isinstance(each, Send)])
 
     def _event(self, send: Send) -> bytes:
-        # A message is one line: JSON has no raw line breaks.
         kind = next(kind for beginning, kind in _KINDS if send.message.startswith(beginning))
+        message = _BREAKS.sub(lambda found: _ESCAPED[found[0]], send.message)
         cursor = b"" if send.seq is None else b"id: %b.%d\n" % (self.session.epoch.encode(), send.seq)
-        return b"%bevent: %b\ndata: %b\n\n" % (cursor, kind, send.message)
+        return b"%bevent: %b\ndata: %b\n\n" % (cursor, kind, message)
 
     def _say_goodbye(self, code: int, reason: str) -> None:  # noqa: ARG002  # it has no codes: the next request is told
         if self._transport is not None:
