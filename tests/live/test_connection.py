@@ -24,6 +24,7 @@ from lines import (
 )
 from websockets.frames import Close, Frame, Opcode
 
+from cotexd.domain.selection import Selection
 from cotexd.live import session as lives
 from cotexd.live.connection import Connection
 from cotexd.live.hub import Hub
@@ -45,7 +46,8 @@ def database() -> str:
 
 
 @pytest.fixture
-async def hub(store: Store) -> AsyncIterator[Hub]:
+async def hub(store: Store, hello: Tracked) -> AsyncIterator[Hub]:
+    """A hub that opens when all that its users are told of octo/hello was told."""
     async with running(store) as opened:
         yield opened
 
@@ -100,7 +102,7 @@ async def test_who_resumes_is_set_back_and_gets_everything_from_there_again(
     await happen(store, hello)
     line.say(client_event("resume", cursor=f"{store.look(events.log).epoch}.0"))
     await happen(store, hello)
-    await eventually(lambda: names(line).count("live") == 2 and len(seqs(line)) == 5)
+    await eventually(lambda: len(seqs(line)) == 5 and names(line).count("live") == 2)
     assert names(line)[:6] == ["hello", "live", "push", "push", "hello", "push"]
     assert seqs(line) == [1, 2, 1, 2, 3]
 
@@ -268,10 +270,10 @@ async def test_an_acknowledgement_reaches_the_device_that_it_is_of(store: Store,
     )
 
 
-async def test_two_connections_of_a_user_may_select_what_each_wants(store: Store, hub: Hub, ada: Account):
-    repos = [store.run(repositories.add, ada.id, name) for name in ("octo/hello", "octo/docs")]
+async def test_two_connections_of_a_user_may_select_what_each_wants(store: Store, hub: Hub, hello: Tracked):
+    repos = [hello, store.run(repositories.add, hello.user_id, "octo/docs")]
     one, two, three = (
-        Line().begin(hub, socket(hub, begun(hub, store, ada.id, selection=lives.Selection(*wanted))))
+        Line().begin(hub, socket(hub, begun(hub, store, hello.user_id, selection=Selection(*wanted))))
         for wanted in (
             (),
             (frozenset({"octo/hello"}),),
@@ -324,7 +326,7 @@ def eve(store: Store, hello: Tracked) -> Account:
     return made
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     early=PIECES,
     late=PIECES,

@@ -30,7 +30,8 @@ def database() -> str:
 
 
 @pytest.fixture
-async def hub(store: Store) -> AsyncIterator[Hub]:
+async def hub(store: Store, hello: Tracked) -> AsyncIterator[Hub]:
+    """A hub that opens when all that its users are told of octo/hello was told."""
     async with running(store) as opened:
         yield opened
 
