@@ -34,7 +34,7 @@ from .world import World
 DATABASES = ("sqlite", "postgresql")
 EVENTS = 10_000
 CLIENTS = 240
-LEAST, AN_EVENT = 240.0, 0.03
+LEAST, AN_EVENT = 240.0, 0.08
 """seconds for a run, unless it is told: so many, and so many an event"""
 
 
