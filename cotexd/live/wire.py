@@ -1,33 +1,135 @@
-"""The messages of the wire protocol: encode, decode. docs/protocol.md describes them for clients."""
+"""The messages of the wire protocol: encode, decode. docs/protocol.md describes them for clients.
+
+What is sent is encoded from the types here, and /asyncapi.json is made of the same ones.
+"""
 
 from datetime import datetime
 from typing import Literal
 
 import msgspec
 
-from cotexd.domain.event import Frame
-from cotexd.operations.cursors import Gap, Start
+from cotexd.domain.event import Frame, Summary
+from cotexd.operations.cursors import Gap, Resumption, Start
 
 PING_EVERY = 25.0
 """seconds"""
 
 
-class _Event(msgspec.Struct, frozen=True, tag_field="type", tag="system_event"):
+class GithubEvent(msgspec.Struct, frozen=True, tag_field="type", tag="github_event"):
+    """An event of a repository. Every client gets these; `github_event` joins them together from bytes."""
+
+    user_id: str
+    target_user_id: str
+    """the same as `user_id`"""
+    repo_name: str
+    """the name under which the repository is tracked"""
+    event: str
+    """GitHub's name of the kind of event"""
+    payload: Summary
+    timestamp: datetime
+    """when it was received"""
+    event_id: str
+    """its id in REST"""
+    seq: int
+    """its place in the log"""
+    prev: int
+    """the seq of the event before it on this connection; of the first, where the connection goes on"""
+
+
+class Hello(msgspec.Struct, frozen=True, rename={"after": "from"}):
+    """The first message of a connection, and the answer to a `resume`."""
+
+    v: int
+    """of the protocol"""
+    epoch: str
+    """names the log: the first half of a cursor"""
+    head: int
+    """the last seq of the log"""
+    floor: int
+    """events up to this seq are no longer kept"""
+    resume: Resumption
+    """ok: goes on where it was asked to; gap: later, and a `gap` follows; new: a device that begins at the head"""
+    after: int
+    """events go on after this seq: take it as the cursor"""
+    ping: int
+    """seconds between two pings"""
+    token_exp: datetime
+    """when the token ends"""
+    window: int
+    """how many events may be unacknowledged before the server waits; 0 is no limit"""
+
+
+class Live(msgspec.Struct, frozen=True):
+    """The backlog is sent: what follows is live."""
+
+    seq: int
+    """the last that was sent"""
+
+
+class Ping(msgspec.Struct, frozen=True):
+    """A sign of life. A client that answers nothing, not even by its library's pong, is cut off."""
+
+    seq: int
+    """the last that was sent"""
+
+
+class TokenExpiring(msgspec.Struct, frozen=True):
+    """The token ends within a minute: send a fresh one with `auth`."""
+
+    token_exp: datetime
+
+
+class AuthOk(msgspec.Struct, frozen=True):
+    """The connection goes on with the token of the `auth`."""
+
+    token_exp: datetime
+    """when that one ends"""
+
+
+class Drain(msgspec.Struct, frozen=True):
+    """The server restarts, and closes the connection with 1012."""
+
+    after_ms: int
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """Something about the user's account."""
+
+    text: str
+
+
+SystemPayload = Hello | Gap | Live | Ping | TokenExpiring | AuthOk | Drain | Notice
+SYSTEM_EVENTS: dict[type[SystemPayload], str] = {
+    Hello: "hello",
+    Gap: "gap",
+    Live: "live",
+    Ping: "ping",
+    TokenExpiring: "token_expiring",
+    AuthOk: "auth_ok",
+    Drain: "drain",
+    Notice: "notice",
+}
+"""what a system_event may hold, and its name then"""
+
+
+class SystemEvent(msgspec.Struct, frozen=True, tag_field="type", tag="system_event"):
     """To v2 clients: an event of the connection itself."""
 
     event: str
-    payload: dict[str, object]
+    payload: SystemPayload
     timestamp: datetime
 
 
-class _Told(msgspec.Struct, frozen=True, tag_field="type", tag="system_event"):
-    """To legacy clients: a sentence."""
+class Told(msgspec.Struct, frozen=True, tag_field="type", tag="system_event"):
+    """To legacy clients: a sentence about the user's account."""
 
     payload: str
     timestamp: datetime
 
 
-class _Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
+class Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
+    """What the client asked for was refused, in words; the connection stays."""
+
     user_id: str
     payload: str
     timestamp: datetime
@@ -69,57 +171,54 @@ def github_event(addressed: bytes, frame: Frame, prev: int) -> bytes:
 
 
 def hello(start: Start, token_exp: datetime, now: datetime) -> bytes:
-    return _system(
-        "hello",
-        {
-            "v": 2,
-            "epoch": start.epoch,
-            "head": start.head,
-            "floor": start.floor,
-            "resume": start.resume,
-            "from": start.after,
-            "ping": int(PING_EVERY),
-            "token_exp": token_exp,
-            "window": 0,
-        },
-        now,
+    greeting = Hello(
+        v=2,
+        epoch=start.epoch,
+        head=start.head,
+        floor=start.floor,
+        resume=start.resume,
+        after=start.after,
+        ping=int(PING_EVERY),
+        token_exp=token_exp,
+        window=0,
     )
+    return _system(greeting, now)
 
 
 def gap(missing: Gap, now: datetime) -> bytes:
-    return _system("gap", msgspec.structs.asdict(missing), now)
+    return _system(missing, now)
 
 
 def live(seq: int, now: datetime) -> bytes:
-    return _system("live", {"seq": seq}, now)
+    return _system(Live(seq), now)
 
 
 def ping(seq: int, now: datetime) -> bytes:
-    return _system("ping", {"seq": seq}, now)
+    return _system(Ping(seq), now)
 
 
 def token_expiring(token_exp: datetime, now: datetime) -> bytes:
-    return _system("token_expiring", {"token_exp": token_exp}, now)
+    return _system(TokenExpiring(token_exp), now)
 
 
 def auth_ok(token_exp: datetime, now: datetime) -> bytes:
-    return _system("auth_ok", {"token_exp": token_exp}, now)
+    return _system(AuthOk(token_exp), now)
 
 
 def drain(after_ms: int, now: datetime) -> bytes:
-    return _system("drain", {"after_ms": after_ms}, now)
+    return _system(Drain(after_ms), now)
 
 
 def notice(text: str, now: datetime) -> bytes:
-    return _system("notice", {"text": text}, now)
+    return _system(Notice(text), now)
 
 
 def told(text: str, now: datetime) -> bytes:
-    return msgspec.json.encode(_Told(text, now))
+    return msgspec.json.encode(Told(text, now))
 
 
 def error(user_id: str, text: str, now: datetime) -> bytes:
-    return msgspec.json.encode(_Error(user_id, text, now))
+    return msgspec.json.encode(Error(user_id, text, now))
 
 
 def client_event(message: str | bytes) -> ClientEvent:
@@ -130,5 +229,5 @@ def client_event(message: str | bytes) -> ClientEvent:
         raise ValueError("nested too deep") from None
 
 
-def _system(event: str, payload: dict[str, object], now: datetime) -> bytes:
-    return msgspec.json.encode(_Event(event, payload, now))
+def _system(payload: SystemPayload, now: datetime) -> bytes:
+    return msgspec.json.encode(SystemEvent(SYSTEM_EVENTS[type(payload)], payload, now))

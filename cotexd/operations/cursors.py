@@ -32,6 +32,7 @@ WHERE user_id = ? AND kind = ? AND name = ?
 """
 
 Kind = Literal["device", "session", "shared"]
+Resumption = Literal["ok", "gap", "new"]
 
 
 class Keeper(msgspec.Struct, frozen=True):
@@ -43,12 +44,16 @@ class Keeper(msgspec.Struct, frozen=True):
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """What a client can't get any more. `missed` is null where nobody can count it."""
+    """Events that a client can't get any more."""
 
     reason: Reason
+    """expired: older than what is kept; epoch: the log was set back or is another one; ahead: not written yet"""
     asked: str
+    """the cursor from which it wanted to go on"""
     floor: int
+    """events up to this seq are no longer kept"""
     missed: int | None
+    """how many are gone; null where nobody can count them"""
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -58,7 +63,7 @@ class Start(msgspec.Struct, frozen=True):
     head: int
     floor: int
     after: int
-    resume: Literal["ok", "gap", "new"]
+    resume: Resumption
     gap: Gap | None
     keeper: Keeper | None
 

@@ -1,11 +1,12 @@
 import json
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cotexd.domain.event import frame
+from cotexd.domain.event import Summary, frame
 from cotexd.live import wire
 from cotexd.operations.cursors import Gap, Keeper, Start
 
@@ -52,6 +53,22 @@ def test_no_name_breaks_out_of_its_string(user_id: str, repo: str):
     told = event(user_id=user_id, repo=repo)
     assert (told["user_id"], told["target_user_id"], told["repo_name"]) == (user_id, user_id, repo)
     assert (told["type"], told["prev"]) == ("github_event", 6)
+
+
+def test_an_event_is_of_the_form_that_is_documented():
+    """It is joined from bytes: this holds it to the type of which /asyncapi.json is made."""
+    summary = Summary("g", "push", "o/r", "main", "ada", NOW, "1 commit pushed to main", (), 1, ("a",), {})
+    travelling = frame(
+        seq=7,
+        event_id="e",
+        repo_id="r",
+        repo_name="o/r",
+        event_type="push",
+        summary=msgspec.json.encode(summary),
+        created_at=NOW,
+    )
+    sent = wire.github_event(wire.addressed_to("u"), travelling, 6)
+    assert sent == msgspec.json.encode(wire.GithubEvent("u", "u", "o/r", "push", summary, NOW, "e", 7, 6))
 
 
 def system(name: str, payload: dict) -> dict:
