@@ -13,35 +13,14 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from cotexd.domain.github import sign
-from cotexd.errors import Kind
 from cotexd.operations import accounts, repositories, tokens
 from cotexd.store import Store
 from cotexd.store.models import Event, LogState
-from cotexd.web import MAX_BODY, STATUS
+from cotexd.web import MAX_BODY
 
 MORE = b"Host: cotexd\r\nConnection: close\r\n"
 # What never gets as far as a database is tested with one of them.
 on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-
-
-def test_every_kind_of_error_has_a_status():
-    assert set(STATUS) == set(Kind)
-
-
-async def test_an_error_is_a_problem_with_a_code_and_the_id_of_its_request(server: Server):
-    answer = await server.get("/api/repos", headers={"x-request-id": "mine-1"})
-    assert answer.status_code == 401
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["x-request-id"] == "mine-1"
-    assert answer.json() == {
-        "type": "about:blank",
-        "title": "Unauthorized",
-        "status": 401,
-        "detail": "A bearer token is needed.",
-        "hint": "Make one with `cotex user token USER`.",
-        "code": "unauthorized",
-        "request_id": "mine-1",
-    }
 
 
 @on_sqlite
