@@ -6,7 +6,7 @@ this log. docs/protocol.md has the rules for clients.
 """
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -16,6 +16,11 @@ Reason = Literal["expired", "epoch", "ahead"]
 MAX_SEQ = 2**63 - 1
 
 _CURSOR = re.compile(r"([0-9a-f]{1,64})\.([0-9]{1,19})", re.ASCII)
+
+CursorText = Annotated[
+    str, msgspec.Meta(extra_json_schema={"pattern": f"^{_CURSOR.pattern}$", "examples": ["5f0c.1042"]})
+]
+"""`<epoch>.<seq>`; `parse` checks it"""
 
 
 class Cursor(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -15,7 +16,7 @@ MAX_FILES = 300
 MAX_TITLE = 1000
 """characters"""
 
-Change = str
+Change = Literal["added", "modified", "removed", "renamed"]
 _CHANGES: tuple[Change, ...] = ("added", "modified", "removed", "renamed")
 _HEADS = "refs/heads/"
 _VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
@@ -29,7 +30,7 @@ class File(msgspec.Struct, frozen=True, gc=False):
 
 
 class Summary(msgspec.Struct, frozen=True, gc=False):
-    """What a client shows of an event. Every key is always there (wire.md: fixed)."""
+    """What a client shows of an event. Every key is always there."""
 
     id: str
     """GitHub's delivery GUID"""
@@ -43,6 +44,10 @@ class Summary(msgspec.Struct, frozen=True, gc=False):
     commit_count: int
     commit_shas: tuple[str, ...]
     metadata: dict[str, str]
+
+
+SummaryJson = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"$ref": "#/components/schemas/Summary"})]
+"""a Summary as it was stored"""
 
 
 class Touched(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ import msgspec
 import peewee
 
 from cotexd.domain import github, packing
-from cotexd.domain.event import Summary
+from cotexd.domain.event import Summary, SummaryJson
 from cotexd.errors import NotFound
 from cotexd.operations import repositories
 from cotexd.operations.visibility import ranges_of, seek
@@ -34,7 +34,7 @@ _FIELDS = [
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """An event in the history. `payload` is there where it was asked for."""
+    """An event in the history."""
 
     id: str
     repo_id: str
@@ -42,11 +42,15 @@ class Stored(msgspec.Struct, frozen=True):
     event_type: str
     created_at: datetime
     delivery_id: str
+    """GitHub's GUID"""
     seq: int
-    summary: msgspec.Raw
+    """its place in the log"""
+    summary: SummaryJson
     is_delivered: bool
+    """a client of the user has acknowledged it"""
     expires_at: datetime
     payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    """GitHub's own JSON, where it was asked for"""
 
 
 class Delivered(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ import re
 import secrets
 import uuid
 from datetime import datetime, timedelta
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 import peewee
@@ -24,17 +24,26 @@ MAX_SECRET = 255
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98})/[A-Za-z0-9._-]{1,100}", re.ASCII)
 
+RepoName = Annotated[
+    str, msgspec.Meta(extra_json_schema={"pattern": f"^{_NAME.pattern}$", "examples": ["octo/hello"]})
+]
+"""owner/name; `add` checks it"""
+
 
 class Tracked(msgspec.Struct, frozen=True):
-    """A repository as its owner or a member sees it. `webhook_secret` is "" but in the answer that makes it."""
+    """A repository as its owner or a member sees it."""
 
     id: str
     user_id: str
+    """its owner's"""
     repo_name: str
     webhook_secret: str
+    """empty but in the answer that makes it"""
     webhook_url: str
+    """the path at this server, for GitHub"""
     status: Literal["active", "paused"]
     role: str
+    """owner or member"""
     filter: Filter
     """which deliveries become events"""
     last_event_at: datetime | None

@@ -9,10 +9,10 @@ import msgspec
 from sanic import HTTPResponse
 
 from cotexd.domain import github, scope
-from cotexd.domain.cursor import MAX_SEQ
+from cotexd.domain.cursor import MAX_SEQ, CursorText
 from cotexd.errors import Invalid, InvalidCursor, NotFound
 from cotexd.operations import cursors, history
-from cotexd.operations.history import MAX_PAGE, Page
+from cotexd.operations.history import MAX_PAGE, Page, Stored
 from cotexd.web import edge
 from cotexd.web.auth import signed_in
 from cotexd.web.context import App, WebRequest, answer, body_of, flag, needed, number, parameter
@@ -22,8 +22,29 @@ RECENT = 5
 
 
 class Acknowledgement(msgspec.Struct, frozen=True):
-    cursor: str
+    """What the caller has: everything up to the cursor counts as delivered."""
+
+    cursor: CursorText
     device: str = ""
+    """left out: all clients that give themselves no name"""
+
+
+class Acknowledged(msgspec.Struct, frozen=True):
+    cursor: str
+
+
+class Recent(msgspec.Struct, frozen=True):
+    """The newest events, newest first."""
+
+    events: tuple[Stored, ...]
+    count: int
+
+
+class RecentIds(msgspec.Struct, frozen=True):
+    """The ids of the newest events, newest first."""
+
+    event_ids: tuple[str, ...]
+    count: int
 
 
 def mount(app: App) -> None:
@@ -57,8 +78,8 @@ def mount(app: App) -> None:
             retention=retention,
         )
         if whole:
-            return answer({"events": found.events, "count": len(found.events)})
-        return answer({"event_ids": [each.id for each in found.events], "count": len(found.events)})
+            return answer(Recent(found.events, len(found.events)))
+        return answer(RecentIds(tuple(each.id for each in found.events), len(found.events)))
 
     async def one(request: WebRequest) -> HTTPResponse:
         user = await signed_in(request, scope.EVENTS_READ)
@@ -84,7 +105,7 @@ def mount(app: App) -> None:
         user = await signed_in(request, scope.EVENTS_READ)
         given = body_of(request, Acknowledgement)
         cursor = await store.write(cursors.acknowledge, user.id, given.cursor, given.device)
-        return answer({"cursor": str(cursor)})
+        return answer(Acknowledged(str(cursor)))
 
     app.add_route(page, "/api/github-events", methods=["GET"], name="events")
     app.add_route(recent, "/api/github-events/recent", methods=["GET"], name="recent_events")

@@ -1,7 +1,9 @@
 """Is it there, does it turn, is it ready, and how does it do."""
 
 from datetime import UTC, datetime
+from typing import Literal
 
+import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
 from sanic import HTTPResponse, raw
 
@@ -12,18 +14,32 @@ from cotexd.operations import events
 from cotexd.web.context import App, WebRequest, answer
 
 
+class Health(msgspec.Struct, frozen=True):
+    status: Literal["ok"]
+    timestamp: datetime
+    version: str
+
+
+class Alive(msgspec.Struct, frozen=True):
+    status: Literal["ok"]
+
+
+class Ready(msgspec.Struct, frozen=True):
+    status: Literal["ready"]
+
+
 def mount(app: App) -> None:
     async def health(_: WebRequest) -> HTTPResponse:
-        return answer({"status": "ok", "timestamp": datetime.now(UTC), "version": __version__})
+        return answer(Health("ok", datetime.now(UTC), __version__))
 
     async def alive(_: WebRequest) -> HTTPResponse:
-        return answer({"status": "ok"})
+        return answer(Alive("ok"))
 
     async def ready(_: WebRequest) -> HTTPResponse:
         if app.ctx.draining:
             raise Unavailable("The server is shutting down.")
         await app.ctx.store.read(events.log)
-        return answer({"status": "ready"})
+        return answer(Ready("ready"))
 
     async def measured(request: WebRequest) -> HTTPResponse:
         peer, open_to = request.ip, app.ctx.metrics_networks

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Literal
 
 import msgspec
 from sanic import HTTPResponse, empty
@@ -38,10 +39,91 @@ _SCOPES: dict[str, Scope] = {"global": "global", "local": "local", "others": "ot
 class PasswordGrant(msgspec.Struct, frozen=True):
     password: str
     email: str = ""
+    """the address, or the user's name"""
 
 
 class RefreshGrant(msgspec.Struct, frozen=True):
     refresh_token: str
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a request was refused, in the protocol's form."""
+
+    code: int
+    """the status"""
+    error_code: str
+    """what happened, for programs"""
+    msg: str
+    """what happened, for people"""
+
+
+class Provider(msgspec.Struct, frozen=True):
+    provider: str = "email"
+    providers: tuple[str, ...] = ("email",)
+
+
+class UserMetadata(msgspec.Struct, frozen=True):
+    name: str
+
+
+class User(msgspec.Struct, frozen=True):
+    id: str
+    email: str
+    email_confirmed_at: datetime
+    confirmed_at: datetime
+    user_metadata: UserMetadata
+    created_at: datetime
+    updated_at: datetime
+    aud: str = "authenticated"
+    role: str = "authenticated"
+    phone: str = ""
+    app_metadata: Provider = Provider()
+    identities: tuple[str, ...] = ()
+    """always empty"""
+    is_anonymous: bool = False
+
+
+class TokenPair(msgspec.Struct, frozen=True):
+    """What signs the user in, and what gets the next of it."""
+
+    access_token: str
+    token_type: Literal["bearer"]
+    expires_in: int
+    """seconds"""
+    expires_at: int
+    """seconds since 1970"""
+    refresh_token: str
+    """good once"""
+    user: User
+
+
+class Jwks(msgspec.Struct, frozen=True):
+    """RFC 7517."""
+
+    keys: list[dict[str, object]]
+
+
+class External(msgspec.Struct, frozen=True):
+    email: bool = True
+    phone: bool = False
+    anonymous_users: bool = False
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Which ways to sign in there are."""
+
+    external: External = External()
+    disable_signup: bool = True
+    mailer_autoconfirm: bool = True
+    phone_autoconfirm: bool = False
+    sms_provider: str = ""
+    saml_enabled: bool = False
+
+
+class Described(msgspec.Struct, frozen=True):
+    version: str
+    name: str
+    description: str
 
 
 class _Problem(Exception):
@@ -127,22 +209,13 @@ def mount(app: App) -> None:
 
     async def keys(_: WebRequest) -> HTTPResponse:
         published = await context.store.read(signing.published)
-        return answer({"keys": published}, headers={"cache-control": f"public, max-age={KEYS_KEPT}"})
+        return answer(Jwks(published), headers={"cache-control": f"public, max-age={KEYS_KEPT}"})
 
     async def settings(_: WebRequest) -> HTTPResponse:
-        return answer(
-            {
-                "external": {"email": True, "phone": False, "anonymous_users": False},
-                "disable_signup": True,
-                "mailer_autoconfirm": True,
-                "phone_autoconfirm": False,
-                "sms_provider": "",
-                "saml_enabled": False,
-            }
-        )
+        return answer(Settings())
 
     async def health(_: WebRequest) -> HTTPResponse:
-        return answer({"version": __version__, "name": "cotexd", "description": "cotexd's own accounts"})
+        return answer(Described(__version__, "cotexd", "cotexd's own accounts"))
 
     for handler, method, path, name in (
         (token, "POST", "/token", "auth_token"),
@@ -191,36 +264,25 @@ def _refusal(
     status: int, error_code: str, message: str, retry_after: int = 0, headers: Mapping[str, str] | None = None
 ) -> HTTPResponse:
     more = dict(headers or {}) | ({"retry-after": str(retry_after)} if retry_after else {})
-    return answer({"code": status, "error_code": error_code, "msg": message}, status, more)
+    return answer(Refusal(status, error_code, message), status, more)
 
 
 def _session(granted: Granted) -> HTTPResponse:
     expires_at = int(granted.expires_at.timestamp())
+    expires_in = max(0, expires_at - int(datetime.now(UTC).timestamp()))
+    user = _user(granted.account)
     return answer(
-        {
-            "access_token": granted.access_token,
-            "token_type": "bearer",
-            "expires_in": max(0, expires_at - int(datetime.now(UTC).timestamp())),
-            "expires_at": expires_at,
-            "refresh_token": granted.refresh_token,
-            "user": _user(granted.account),
-        }
+        TokenPair(granted.access_token, "bearer", expires_in, expires_at, granted.refresh_token, user)
     )
 
 
-def _user(account: Account) -> dict[str, object]:
-    return {
-        "id": account.id,
-        "aud": "authenticated",
-        "role": "authenticated",
-        "email": account.email,
-        "email_confirmed_at": account.created_at,
-        "phone": "",
-        "confirmed_at": account.created_at,
-        "app_metadata": {"provider": "email", "providers": ["email"]},
-        "user_metadata": {"name": account.name},
-        "identities": [],
-        "created_at": account.created_at,
-        "updated_at": account.updated_at,
-        "is_anonymous": False,
-    }
+def _user(account: Account) -> User:
+    return User(
+        id=account.id,
+        email=account.email,
+        email_confirmed_at=account.created_at,
+        confirmed_at=account.created_at,
+        user_metadata=UserMetadata(account.name),
+        created_at=account.created_at,
+        updated_at=account.updated_at,
+    )

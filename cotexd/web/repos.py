@@ -10,15 +10,21 @@ from cotexd.domain import duration, scope
 from cotexd.domain.filter import Filter
 from cotexd.errors import Invalid
 from cotexd.operations import members, repositories
-from cotexd.operations.repositories import OVERLAP, Tracked
+from cotexd.operations.repositories import OVERLAP, RepoName, Tracked
 from cotexd.store import Tx
 from cotexd.web.auth import signed_in
 from cotexd.web.context import App, WebRequest, answer, bind, body_of, needed, parameter
 
 
 class NewRepository(msgspec.Struct, frozen=True):
-    repo_name: str
+    repo_name: RepoName
     webhook_secret: str = ""
+    """made here where it is left out"""
+
+
+class Added(msgspec.Struct, frozen=True):
+    repository: Tracked
+    webhook_url: str
 
 
 class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,6 +44,7 @@ class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class NewMember(msgspec.Struct, frozen=True):
     user: str
+    """a name or an id"""
 
 
 def mount(app: App) -> None:
@@ -54,7 +61,7 @@ def mount(app: App) -> None:
         caller = await signed_in(request, scope.REPOS_WRITE)
         new = body_of(request, NewRepository)
         tracked = await store.write(repositories.add, caller.id, new.repo_name, new.webhook_secret)
-        return answer({"repository": tracked, "webhook_url": tracked.webhook_url}, 201)
+        return answer(Added(tracked, tracked.webhook_url), 201)
 
     async def change(request: WebRequest) -> HTTPResponse:
         caller = await signed_in(request, scope.REPOS_WRITE)

@@ -7,6 +7,7 @@ import msgspec
 from sanic import HTTPResponse
 
 from cotexd.domain import scope
+from cotexd.domain.cursor import CursorText
 from cotexd.errors import Invalid, Unavailable
 from cotexd.live.connection import About
 from cotexd.live.poll import Poll
@@ -21,6 +22,13 @@ MAX_WAIT = 50
 """seconds of a long poll; proxies give up after 60"""
 RECONNECT = (500, 3000)
 """milliseconds after which a browser comes back; by chance, so that not all of them do at once"""
+
+
+class Polled(msgspec.Struct, frozen=True):
+    messages: tuple[msgspec.Raw, ...]
+    """what a version 2 client is sent, and moves its cursor: `github_event`, `gap`"""
+    cursor: CursorText
+    """the next `after`"""
 
 
 def mount(app: App) -> None:
@@ -45,7 +53,7 @@ def mount(app: App) -> None:
         asked = msgspec.structs.replace(asked_by(request, after), device="")
         if asked.cursor is None:
             log = await context.store.read(events.log)
-            return answer({"messages": [], "cursor": f"{log.epoch}.{log.head}"})
+            return answer(Polled((), f"{log.epoch}.{log.head}"))
         if context.draining:
             raise Unavailable("The server is shutting down.")
         async with session_of(request, caller, asked, answers=False) as session:
@@ -55,8 +63,7 @@ def mount(app: App) -> None:
             messages, cursor = await waiting.messages(seconds, asked.cursor.seq)
         finally:
             context.hub.detach(waiting)
-        body = b'{"messages":[%b],"cursor":"%b"}' % (b",".join(messages), cursor.encode())
-        return HTTPResponse(body, content_type="application/json")
+        return answer(Polled(tuple(map(msgspec.Raw, messages)), cursor))
 
     app.add_route(stream, "/api/events/stream", methods=["GET"], name="stream")
     app.add_route(poll, "/api/events", methods=["GET"], name="poll")

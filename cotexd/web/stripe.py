@@ -44,6 +44,15 @@ class Wanted(msgspec.Struct, frozen=True):
     interval: Literal["month", "year"] = "month"
 
 
+class Address(msgspec.Struct, frozen=True):
+    url: str
+    """of a page at Stripe"""
+
+
+class Received(msgspec.Struct, frozen=True):
+    received: bool
+
+
 def mount(app: App) -> None:
     context = app.ctx
     store = context.store
@@ -56,13 +65,13 @@ def mount(app: App) -> None:
         url = await flows.checkout(
             store, stripe, context.terms, caller.id, wanted.tier, wanted.interval, back
         )
-        return answer({"url": url})
+        return answer(Address(url))
 
     async def portal(request: WebRequest) -> HTTPResponse:
         caller = await signed_in(request, scope.BILLING_WRITE)
         stripe = await context.stripe.stripe()
         back = await _pages(request, caller.id)
-        return answer({"url": await flows.portal(store, stripe, caller.id, back)})
+        return answer(Address(await flows.portal(store, stripe, caller.id, back)))
 
     async def receive(request: WebRequest) -> HTTPResponse:
         body = await read_bounded(request, MAX_BODY, "Stripe's events are shorter")
@@ -70,7 +79,7 @@ def mount(app: App) -> None:
         signature = request.headers.get("stripe-signature", "")
         event = gateway.read_event(body, signature, secrets, datetime.now(UTC))
         await flows.on_event(store, await context.stripe.stripe(), event)
-        return answer({"received": True})
+        return answer(Received(received=True))
 
     async def done(request: WebRequest) -> HTTPResponse:
         account = await _looked_at(request)
