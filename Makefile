@@ -1,6 +1,7 @@
 # make serve   a server on this machine        make test    the tests, on SQLite and on Postgres
 # make check   all that a change must pass     make bench   the figures of docs/performance.md
 # make torture   kill -9, cuts, full disks: is anything lost? See docs/reliability.md
+# make reference   docs/reference, written from the code's types
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 WORKERS ?= auto
 
-.PHONY: serve test check bench torture lock clean
+.PHONY: serve test check bench torture reference lock clean
 
 serve: $(VENV)/runs
 	$(BIN)/cotex serve
@@ -28,6 +29,9 @@ bench: $(VENV)/tests
 
 torture: $(VENV)/tests
 	$(BIN)/python -m tests.torture $(ARGS)
+
+reference: $(VENV)/tests
+	$(BIN)/python docs/render.py
 
 lock: $(VENV)/tests
 	$(PIP) uv

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import documented
 import httpx
 import limits.storage.memory
 import limits.strategies
@@ -157,7 +158,9 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     # A second way in, as a command typed beside the server has it.
     beside = await asyncio.to_thread(Store, settings.database, settings.data_dir, "")
     try:
-        async with httpx.AsyncClient(timeout=WAIT, trust_env=False) as http:
+        async with httpx.AsyncClient(
+            timeout=WAIT, trust_env=False, event_hooks={"response": [documented.check]}
+        ) as http:
             yield Server(appliance, beside, http, GitHub(appliance.url, http))
     finally:
         await appliance.stop()

@@ -2,10 +2,17 @@
 
 import re
 from datetime import timedelta
+from typing import Annotated
+
+import msgspec
 
 from cotexd.errors import Invalid
 
 _FORM = re.compile(r"([0-9]{1,9})\s*([smhdw])", re.ASCII)
+DurationText = Annotated[
+    str, msgspec.Meta(extra_json_schema={"pattern": f"^({_FORM.pattern})?$", "examples": ["24h"]})
+]
+"""a duration, or nothing; `parse` checks it"""
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 

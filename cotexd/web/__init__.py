@@ -9,7 +9,20 @@ import uuid
 from sanic import Sanic
 from sanic.config import Config
 
-from cotexd.web import edge, events, github, health, identity, me, repos, shortcut, socket, stream, stripe
+from cotexd.web import (
+    edge,
+    events,
+    github,
+    health,
+    identity,
+    me,
+    reference,
+    repos,
+    shortcut,
+    socket,
+    stream,
+    stripe,
+)
 from cotexd.web.context import App, Context
 from cotexd.web.problem import refuse
 from cotexd.web.protocol import TolerantRequest
@@ -50,7 +63,7 @@ def build(context: Context, *, alone: bool) -> App:
     )
     edge.mount(app)
     app.error_handler.add(Exception, refuse)
-    for part in (events, health, identity, me, repos, socket, stream, stripe):
+    for part in (events, health, identity, me, reference, repos, socket, stream, stripe):
         part.mount(app)
     hooks = github.Hooks(context.store)
     github.mount(app, hooks, refuse)

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from sanic import HTTPResponse, empty
@@ -100,7 +100,7 @@ class TokenPair(msgspec.Struct, frozen=True):
 class Jwks(msgspec.Struct, frozen=True):
     """RFC 7517."""
 
-    keys: list[dict[str, object]]
+    keys: list[dict[str, Any]]
 
 
 class External(msgspec.Struct, frozen=True):

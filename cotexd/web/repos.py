@@ -7,6 +7,7 @@ import msgspec
 from sanic import HTTPResponse, empty
 
 from cotexd.domain import duration, scope
+from cotexd.domain.duration import DurationText
 from cotexd.domain.filter import Filter
 from cotexd.errors import Invalid
 from cotexd.operations import members, repositories
@@ -38,7 +39,7 @@ class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rotate_secret: bool = False
     webhook_secret: str = ""
     """the new one; made here where it is left out"""
-    overlap: str = ""
+    overlap: DurationText = ""
     """how long the old one stays good: 24h unless told"""
 
 

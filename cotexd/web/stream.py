@@ -9,6 +9,7 @@ from sanic import HTTPResponse
 from cotexd.domain import scope
 from cotexd.domain.cursor import CursorText
 from cotexd.errors import Invalid, Unavailable
+from cotexd.live import wire
 from cotexd.live.connection import About
 from cotexd.live.poll import Poll
 from cotexd.live.stream import CONTENT_TYPE, Stream
@@ -25,8 +26,7 @@ RECONNECT = (500, 3000)
 
 
 class Polled(msgspec.Struct, frozen=True):
-    messages: tuple[msgspec.Raw, ...]
-    """what a version 2 client is sent, and moves its cursor: `github_event`, `gap`"""
+    messages: tuple[wire.MessageJson, ...]
     cursor: CursorText
     """the next `after`"""
 

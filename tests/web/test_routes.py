@@ -98,6 +98,8 @@ TABLE: dict[str, Open | Kept] = {
     "GET /readyz": Open(200),
     "HEAD /readyz": Open(200),
     "GET /metrics": Open(200),
+    "GET /openapi.json": Open(200),
+    "GET /asyncapi.json": Open(200),
     "GET /auth/v1/.well-known/jwks.json": Open(200),
     "GET /auth/v1/settings": Open(200),
     "GET /auth/v1/health": Open(200),
