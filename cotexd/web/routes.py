@@ -423,6 +423,7 @@ SIGNING_IN = (
                 "session_not_found",
                 BANNED,
             ),
+            403: (BANNED,),
             429: (THROTTLED,),
             503: (AWAY, THROTTLED, "overloaded"),
         },
