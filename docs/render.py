@@ -170,7 +170,7 @@ def _fields(schema: Schema, head: str = "field") -> Iterator[str]:
     return _table((head, "type", ""), rows)
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     if rows:
         yield f"| {' | '.join(head)} |"
         yield "|" + "---|" * len(head)
