@@ -72,10 +72,12 @@ def _operation(document: Schema, method: str, path: str, operation: Schema) -> I
         (kind, *_) = {_kind(content["schema"]) for content in body["content"].values()}
         optional = "" if body["required"] else ", which may be left out"
         yield from (f"Body{optional}: {kind} as {', '.join(map(_code, body['content']))}.", "")
-    rows = []
-    for status, given in operation["responses"].items():
-        rows += _answers(status, _followed(document, given))
-    yield from _table(("status", "body", ""), rows)
+    answers = [
+        row
+        for status, given in operation["responses"].items()
+        for row in _answers(status, _followed(document, given))
+    ]
+    yield from _table(("status", "body", ""), answers)
 
 
 def _access(security: list[Schema]) -> str:
