@@ -108,7 +108,7 @@ async def explore(running: Server, folder: Path, *more: str) -> str:
     return told.decode() if done.returncode else ""
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_nothing_is_answered_that_is_not_documented_and_nothing_fails(running: Server, tmp_path: Path):
     assert not await explore(running, tmp_path, "--max-examples", "25")
 
