@@ -101,6 +101,7 @@ class Appliance:
             _logger.warning(
                 "new_epoch", why="the database was swapped or set back; clients are told of the gap"
             )
+        self._closing.append(lambda: store.write(nodes.leave, self.id))
         await hub.open()
         self._closing.append(hub.close)
         _logger.info("store_open", database=store.dialect.name, head=hub.head)
@@ -108,7 +109,6 @@ class Appliance:
         context = await self._furnish(store, hub)
         self._context = context
         schedule = Schedule(store, context.stripe, settings.retention, lambda: self._describe(hub))
-        self._closing.append(lambda: store.write(nodes.leave, self.id))
         await schedule.start(self._describe(hub))
         self._closing.append(schedule.stop)
 

@@ -8,6 +8,7 @@ not have found out, and a session that compares with `head` can rely on it.
 
 import asyncio
 import contextlib
+import itertools
 import random
 import time
 from collections import Counter
@@ -183,12 +184,12 @@ class Hub:
     def resume(self, connection: Connection, cursor: Cursor) -> None:
         """Find out where a client goes on that asked to."""
         if not self._closed:
-            self._start(self._resume(connection, cursor))
+            self._start(self._resume(connection, cursor), connection)
 
     def authenticate(self, connection: Connection, token: str) -> None:
         """Find out whether a client may go on with a fresh token."""
         if not self._closed:
-            self._start(self._authenticate(connection, token))
+            self._start(self._authenticate(connection, token), connection)
 
     def keep(self, effect: Keep) -> None:
         """Collect acknowledgements, so that a thousand of them are one write."""
@@ -264,8 +265,11 @@ class Hub:
 
     def _start_reading(self) -> None:
         reads, self._reads = list(self._reads.items()), {}
+        if self._closed:
+            return
         for start in range(0, len(reads), READS_AT_ONCE):
-            self._start(self._read(dict(reads[start : start + READS_AT_ONCE])))
+            wanted = dict(reads[start : start + READS_AT_ONCE])
+            self._start(self._read(wanted), *itertools.chain(*wanted.values()))
 
     async def _read(self, wanted: dict[tuple[str, int], list[Connection]]) -> None:
         while True:
@@ -372,10 +376,19 @@ class Hub:
     def _all(self) -> list[Connection]:
         return [each for spoke in self._spokes for each in spoke]
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
+    def _start(self, work: Coroutine[None, None, None], *waiting: Connection) -> None:
+        """:param waiting: who waits for it, and would for ever if it failed in a way that nobody foresaw"""
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                _logger.error("hub_failed", exc_info=error)
+                for each in waiting:
+                    each.close(lives.INTERNAL, "the server made a mistake")
+
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(done)
 
 
 def expiry_of(caller: Caller) -> datetime:

@@ -13,6 +13,7 @@ from cotexd.errors import Invalid
 from cotexd.live import session as lives
 from cotexd.live.connection import About
 from cotexd.live.socket import Socket
+from cotexd.operations import cursors
 from cotexd.web import edge
 from cotexd.web.attach import asked_by, hand_over, let_in, session_of
 from cotexd.web.auth import SUBPROTOCOL, subprotocols
@@ -29,7 +30,7 @@ def mount(app: App) -> None:
         asked = None if version in {None, "1"} else asked_by(request, parameter(request, "cursor"))
         async with session_of(request, caller, asked) as session:
             about = (
-                About("legacy", caller.session, request.ctx.address)
+                About("legacy", caller.session[: cursors.MAX_NAME], request.ctx.address)
                 if asked is None
                 else About("v2", asked.device, request.ctx.address)
             )
