@@ -65,6 +65,7 @@ class Appliance:
         self._context: Context | None = None
         self._closing: list[Callable[[], object]] = []
         self._drained_by = 0.0
+        self._patient = False
 
     @property
     def url(self) -> str:
@@ -113,7 +114,7 @@ class Appliance:
         self._closing.append(schedule.stop)
 
         self._closing.append(await self._serve(build(context, alone=self._alone), listening))
-        self._closing.append(lambda: hub.drain(self._drain_left()))
+        self._closing.append(lambda: hub.drain(self._drain_left(), patient=self._patient))
         self._closing.append(lambda: setattr(context, "draining", True))
         metrics.BUILD.labels(__version__).set(1)
         metrics.STARTED.set(self._started_at.timestamp())
@@ -217,9 +218,13 @@ class Appliance:
 
         return stop
 
-    async def stop(self) -> None:
-        """Close everything in reverse: what was begun is finished, within the drain time, and what was said is kept."""
+    async def stop(self, *, patient: bool = False) -> None:
+        """Close everything in reverse: what was begun is finished, within the drain time, and what was said is kept.
+
+        :param patient: clients are given time to go elsewhere, before they are sent
+        """
         closing, self._closing = self._closing, []
+        self._patient = patient
         if closing:
             drain = self.settings.drain.total_seconds()
             self._drained_by = asyncio.get_running_loop().time() + drain
@@ -263,20 +268,21 @@ def run(load: Callable[[], Settings], started: Callable[[str], None] = lambda _:
 
 
 async def _serve_until_signal(load: Callable[[], Settings], started: Callable[[str], None]) -> None:
-    stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+    stopping: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, stopping.put_nowait, number)
     appliance = Appliance(load(), alone=True)
     # From now on: before, it would be the end of us.
     loop.add_signal_handler(signal.SIGHUP, _reload, appliance, load)
     await appliance.start()
     started(appliance.url)
-    await stopping.wait()
+    told = await stopping.get()
     # Whoever asks a second time does not want to wait.
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)
-    await appliance.stop()
+    # A person who types Ctrl-C waits for it; what sends SIGTERM has a proxy before us, or starts us again.
+    await appliance.stop(patient=told == signal.SIGTERM)
 
 
 def _reload(appliance: Appliance, load: Callable[[], Settings]) -> None:

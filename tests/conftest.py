@@ -30,7 +30,7 @@ from sanic import Sanic
 from cotexd.appliance import Appliance
 from cotexd.config import Settings
 from cotexd.domain import passwords
-from cotexd.operations import accounts, repositories, sessions, tokens
+from cotexd.operations import accounts, events, repositories, sessions, tokens
 from cotexd.operations.accounts import Account
 from cotexd.operations.repositories import Tracked
 from cotexd.store import Store, Tx
@@ -226,6 +226,12 @@ async def holding(store: Store) -> AsyncIterator[None]:
     finally:
         hold.set()
         await first
+
+
+def deliveries_waiting(store: Store) -> int:
+    """In the queue of a started store, whatever else waits there."""
+    assert store._writer is not None
+    return sum(job.many is events.accept_many for job in store._writer._jobs)
 
 
 PASSWORD = "correct horse battery"

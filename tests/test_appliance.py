@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from actors import WAIT, Client, GitHub, logged
-from conftest import Serve, Server, eventually, holding, inside, serving
+from conftest import Serve, Server, deliveries_waiting, eventually, holding, inside, serving
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
@@ -173,7 +173,7 @@ async def test_a_request_that_was_begun_is_finished_and_its_event_arrives_before
         await client.until_live(socket)
         async with holding(inner):
             delivery = asyncio.create_task(sender.deliver(hello))
-            await eventually(lambda: inner.queued > 0)
+            await eventually(lambda: deliveries_waiting(inner) > 0)
             stopping = asyncio.create_task(stopped(appliance))
             await eventually(lambda: context.draining)
             async with httpx.AsyncClient(trust_env=False) as http:
@@ -197,7 +197,7 @@ async def test_a_request_that_outlasts_the_drain_is_cut_and_its_event_comes_afte
             await client.until_live(socket)
             async with holding(inner):
                 delivery = asyncio.create_task(sender.deliver(hello))
-                await eventually(lambda: inner.queued > 0)
+                await eventually(lambda: deliveries_waiting(inner) > 0)
                 stopping = asyncio.create_task(stopped(appliance))
                 with pytest.raises(httpx.HTTPError):
                     await delivery
@@ -234,7 +234,7 @@ async def test_a_sender_that_left_in_the_middle_does_not_hold_it_up(
     async with holding(inner):
         async with github(appliance.url) as sender:
             delivery = asyncio.create_task(sender.deliver(hello))
-            await eventually(lambda: inner.queued > 0)
+            await eventually(lambda: deliveries_waiting(inner) > 0)
             delivery.cancel()
             await asyncio.gather(delivery, return_exceptions=True)
         stopping = asyncio.create_task(stopped(appliance))

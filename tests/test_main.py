@@ -17,7 +17,7 @@ import httpx
 import pytest
 from actors import WAIT, Bare, Client, EventSource, legacy
 from conftest import eventually
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from cotexd import __version__, config
 from cotexd.__main__ import main
@@ -213,16 +213,39 @@ async def test_sigterm_with_clients_of_every_kind_ends_with_0_before_anybody_kil
         assert socket_.close_code == older.close_code == RESTARTING
 
 
+async def test_while_clients_are_given_time_to_go_nobody_new_comes_in_and_who_is_there_is_served(
+    start: Start, token: str
+):
+    process = start(COTEX_DRAIN_SECONDS="300")
+    url = await asyncio.to_thread(url_of, process)
+    client = Client(url, token)
+    async with client.connected() as socket_, httpx.AsyncClient(base_url=url, trust_env=False) as http:
+        process.terminate()
+        told = await client.until(socket_, lambda message: message.get("event") == "drain")
+        assert 150_000 <= told["payload"]["after_ms"] <= 240_000
+        assert (await http.get("/readyz")).status_code == 503
+        with pytest.raises(InvalidStatus) as caught:
+            async with Client(url, token).connected():
+                pass
+        assert caught.value.response.status_code == 503
+        assert int(caught.value.response.headers["retry-after"]) > 0
+        assert (await http.get("/livez")).status_code == 200
+        assert process.poll() is None
+    # The last one has gone by itself: there is nobody to wait for.
+    await asyncio.to_thread(process.communicate, timeout=WAIT)
+    assert process.returncode == 0
+
+
 async def test_a_second_sigterm_ends_it_though_it_is_still_waiting(start: Start, token: str):
     process = start(COTEX_DRAIN_SECONDS="300")
     url = await asyncio.to_thread(url_of, process)
     port = int(url.rpartition(":")[2])
-    async with Client(url, token).connected() as socket_:
+    client = Client(url, token)
+    async with client.connected() as socket_:
         _, slow = await asyncio.open_connection("127.0.0.1", port)
         slow.write(b"POST /api/webhooks/github/x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
         process.terminate()
-        async with asyncio.timeout(WAIT):
-            await socket_.wait_closed()
+        await client.until(socket_, lambda message: message.get("event") == "drain")
         assert process.poll() is None
         process.terminate()
         await asyncio.to_thread(process.communicate, timeout=WAIT)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from actors import WAIT
-from conftest import Server, eventually, holding, inside, serving
+from conftest import Server, deliveries_waiting, eventually, holding, inside, serving
 from structlog.testing import capture_logs
 from websockets.exceptions import InvalidStatus
 
@@ -237,7 +237,7 @@ async def test_how_long_it_takes_to_stop_is_what_was_said_last(settings: Setting
         inner = inside().store
         async with holding(inner):
             delivery = asyncio.ensure_future(server.github.deliver(repo))
-            await eventually(lambda: inner.queued > 0)
+            await eventually(lambda: deliveries_waiting(inner) > 0)
             reloaded(server, drain=timedelta(0))
             stopping = asyncio.ensure_future(server.appliance.stop())
             with pytest.raises(httpx.HTTPError):

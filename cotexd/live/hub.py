@@ -60,7 +60,7 @@ class Hub:
         node_id: str = "",
         *,
         max_connections: int = 20_000,
-        max_connections_per_user: int = 1_000,
+        max_connections_per_user: int = 5_000,
     ) -> None:
         self.head = 0
         """the last seq that was handed out"""
@@ -199,14 +199,17 @@ class Hub:
             loop = asyncio.get_running_loop()
             self._ack_timer = loop.call_later(ACKS_EVERY, lambda: self._start(self._flush_acks()))
 
-    async def drain(self, seconds: float) -> None:
+    async def drain(self, seconds: float, *, patient: bool = False) -> None:
         """Tell everybody to go, hand out what is still being written, then send them away, a few at a time.
 
-        :param seconds: after these all are gone, or as good as
+        :param seconds: by then all are on their way
+        :param patient: give them time to go by themselves, to another server; who stays is sent away in the second
+            half of the time
         """
         everybody = self._all()
-        spread = max(0.0, min(seconds - CLOSING, len(everybody) / LEAVE_AT_ONCE))
-        leaving = [(each, random.uniform(0, spread)) for each in everybody]  # noqa: S311  # jitter, no secret
+        last = 0.8 * seconds
+        first, last = (0.5 * seconds, last) if patient else (0.0, min(last, len(everybody) / LEAVE_AT_ONCE))
+        leaving = [(each, random.uniform(first, last)) for each in everybody]  # noqa: S311  # jitter, no secret
         for each, after in leaving:
             each.drain(after)
         loop = asyncio.get_running_loop()
@@ -219,7 +222,7 @@ class Hub:
             loop.call_at(min(now + after, deadline), each.close, lives.RESTARTING, "restarting")
         if everybody:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._empty.wait(), spread + CLOSING)
+                await asyncio.wait_for(self._empty.wait(), last + CLOSING)
 
     async def close(self) -> None:
         """End what is still connected, and keep what was acknowledged."""

@@ -143,8 +143,9 @@ class Cotex:
         return self._started[-1]
 
     def serve(self, *arguments: str, **environment: str) -> Running:
-        """A server that is ready, on a free port unless told."""
-        server = self.start("serve", *arguments, **{"COTEX_PORT": "0", **environment})
+        """A server that is ready, on a free port unless told; it does not wait for clients when it is stopped."""
+        defaults = {"COTEX_PORT": "0", "COTEX_DRAIN_SECONDS": "0"}
+        server = self.start("serve", *arguments, **{**defaults, **environment})
         found = re.search(r"http://\S+", server.err.until("is ready at"))
         assert found is not None
         server.url = found[0]

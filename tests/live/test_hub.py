@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from actors import WAIT, Bare, Client, join, leave, legacy, logged, receive
-from conftest import Server, database_away, eventually, holding, inside
+from conftest import Server, database_away, deliveries_waiting, eventually, holding, inside
 from lines import Line, begun, names, running, seqs, socket, sse, stream
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
@@ -750,7 +750,7 @@ async def test_who_is_there_when_a_server_goes_is_told_gets_what_is_being_writte
         store = inside().store
         async with holding(store):
             delivering = asyncio.create_task(server.github.deliver(hello))
-            await eventually(lambda: store.queued > 0)
+            await eventually(lambda: deliveries_waiting(store) > 0)
             going = asyncio.create_task(hub.drain(WAIT))
             told = await client.until(socket, lambda message: message.get("event") == "drain")
             assert 0 <= told["payload"]["after_ms"] < WAIT * 1000

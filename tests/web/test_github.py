@@ -13,7 +13,7 @@ import msgspec
 import psutil
 import pytest
 from actors import WAIT, exchange, push
-from conftest import Serve, Server, eventually, holding, inside
+from conftest import Serve, Server, deliveries_waiting, eventually, holding, inside
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -550,7 +550,7 @@ async def test_while_the_disk_is_full_a_delivery_is_refused_for_now(server: Serv
 async def test_no_answer_comes_before_the_event_is_written(server: Server, hello: Tracked):
     async with holding(inside().store):
         delivering = asyncio.ensure_future(server.github.deliver(hello))
-        await eventually(lambda: inside().store.queued == 1)
+        await eventually(lambda: deliveries_waiting(inside().store) == 1)
         assert (await server.get("/livez")).status_code == 200
         assert not delivering.done()
     assert (await delivering).json()["seq"] == 1
@@ -608,9 +608,9 @@ async def test_a_peer_that_leaves_before_its_answer_loses_the_answer_and_no_even
         async with holding(inside().store):
             for guid in (b"first", b"second", b"third"):
                 async with connection(server) as (_, writer):
-                    queued = inside().store.queued
+                    queued = deliveries_waiting(inside().store)
                     writer.write(raw(hello, json.dumps(push()).encode(), x_github_delivery=guid))
-                    await eventually(lambda before=queued: inside().store.queued == before + 1)
+                    await eventually(lambda before=queued: deliveries_waiting(inside().store) == before + 1)
             await eventually(lambda: handling() <= others)
         await client.until_applied(socket, 3)
     assert client.seqs == [1, 2, 3]

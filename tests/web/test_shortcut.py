@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 from actors import WAIT, push
-from conftest import Server, eventually, holding, inside, serving
+from conftest import Server, deliveries_waiting, eventually, holding, inside, serving
 
 from cotexd import metrics
 from cotexd.config import Settings
@@ -190,12 +190,12 @@ async def test_what_comes_before_the_answer_waits_for_its_turn(server: Server, h
     async with connected(server) as wire:
         async with holding(inside().store):
             wire.writer.write(request(hello))
-            await eventually(lambda: inside().store.queued == 1)
+            await eventually(lambda: deliveries_waiting(inside().store) == 1)
             wire.writer.write(
                 request(hello) + b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" + request(hello)[:500]
             )
             assert (await server.get("/livez")).status_code == 200
-            assert inside().store.queued == 1
+            assert deliveries_waiting(inside().store) == 1
         assert [(await wire.answer())[2].get("seq") for _ in range(3)] == [2, 3, None]
 
 
@@ -205,7 +205,7 @@ async def test_a_client_that_sends_on_and_on_before_its_answer_is_not_read_on(se
     async with connected(server) as wire:
         async with holding(inside().store):
             wire.writer.write(request(hello))
-            await eventually(lambda: inside().store.queued == 1)
+            await eventually(lambda: deliveries_waiting(inside().store) == 1)
             wire.writer.write(b"".join(request(hello) for _ in range(many)))
             assert (await server.get("/livez")).status_code == 200
         assert [(await wire.answer())[2]["seq"] for _ in range(many + 1)] == list(range(2, many + 3))
@@ -219,7 +219,7 @@ async def test_a_delivery_that_was_begun_is_answered_before_the_server_stops(set
             context = inside()
             async with holding(context.store):
                 wire.writer.write(request(hello))
-                await eventually(lambda: context.store.queued == 1)
+                await eventually(lambda: deliveries_waiting(context.store) == 1)
                 stopping = asyncio.create_task(server.appliance.stop())
                 await eventually(lambda: context.draining)
             assert (await wire.answer())[2]["seq"] == 2
@@ -252,7 +252,7 @@ async def test_a_peer_that_leaves_by_the_short_way_loses_no_event(
     taken = Taken()
     async with holding(inside().store), connected(server) as wire:
         wire.writer.write(request(hello, x_github_delivery=b"left"))
-        await eventually(lambda: inside().store.queued == 1)
+        await eventually(lambda: deliveries_waiting(inside().store) == 1)
     assert taken.answers == [False, True]
     again = await server.github.deliver(hello, guid="left")
     assert (again.json()["seq"], again.json()["duplicate"]) == (2, True)
