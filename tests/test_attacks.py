@@ -420,7 +420,7 @@ async def test_a_socket_gets_nothing_of_anothers_by_whatever_it_asks_for(server:
     epoch = server.store.look(events.log).epoch
     asked = {
         "cursor": f"{epoch}.0",
-        "repos": repo.id,
+        "repos": f"{repo.id},{own.id}",
         "events": "push",
         "device": "laptop",
         "user_id": ada.id,

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import structlog
 
@@ -42,8 +43,8 @@ READS_AT_ONCE = 64
 """parts of the backlog that are read in one go, when many clients come back together"""
 LEAVE_AT_ONCE = 500
 """clients a second that a stopping server sends away, so that they don't all come back in the same moment"""
-FOREVER = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 
+T = TypeVar("T")
 _logger = structlog.get_logger("cotexd.hub")
 
 
@@ -216,7 +217,7 @@ class Hub:
         deadline = loop.time() + seconds
         with contextlib.suppress(TimeoutError, Unavailable):
             async with asyncio.timeout_at(deadline):
-                await self._store.write(_nothing)
+                await self._store.flush()
         now = loop.time()
         for each, after in leaving:
             loop.call_at(min(now + after, deadline), each.close, lives.RESTARTING, "restarting")
@@ -275,32 +276,27 @@ class Hub:
             self._start(self._read(wanted), *itertools.chain(*wanted.values()))
 
     async def _read(self, wanted: dict[tuple[str, int], list[Connection]]) -> None:
-        while True:
-            try:
-                parts = await self._store.read(events.backlogs, tuple(wanted))
-            except Unavailable as error:
-                _logger.warning("backlog_unreadable", error=error.message)
-                await asyncio.sleep(RETRY)
-            else:
-                break
+        parts = await self._patiently(lambda: self._store.read(events.backlogs, tuple(wanted)))
         for part, connections in zip(parts, wanted.values(), strict=True):
             metrics.REPLAYED.inc(len(part.frames) * len(connections))
             for each in connections:
                 each.backlog(part, self.head)
 
     async def _resume(self, connection: Connection, cursor: Cursor) -> None:
-        session = connection.session
-        while True:
-            try:
-                start = await self._store.read(cursors.resume, session.user_id, cursor, session.selection)
-            except Unavailable as error:
-                _logger.warning("resume_unreadable", error=error.message)
-                await asyncio.sleep(RETRY)
-            else:
-                break
+        asked = connection.session.user_id, cursor, connection.session.selection
+        start = await self._patiently(lambda: self._store.read(cursors.resume, *asked))
         if start.gap is not None:
             metrics.GAPS.labels(start.gap.reason).inc()
         connection.resumed(start)
+
+    async def _patiently(self, read: Callable[[], Awaitable[T]]) -> T:
+        """Read what a client waits for, once the database can be read."""
+        while True:
+            try:
+                return await read()
+            except Unavailable as error:
+                _logger.warning("log_unreadable", error=error.message)
+                await asyncio.sleep(RETRY)
 
     async def _authenticate(self, connection: Connection, token: str) -> None:
         if self.sign_in is None:
@@ -311,7 +307,7 @@ class Hub:
         except CotexError as error:
             connection.unauthenticated(error.message)
             return
-        connection.authenticated(caller.id, expiry_of(caller), caller.session)
+        connection.authenticated(caller.id, caller.expiry, caller.session)
         if caller.id != connection.session.user_id:
             return
         try:
@@ -394,16 +390,8 @@ class Hub:
         task.add_done_callback(done)
 
 
-def expiry_of(caller: Caller) -> datetime:
-    return datetime.fromtimestamp(min(caller.expires_at, FOREVER), UTC)
-
-
 def _bearings(tx: Tx) -> tuple[int, int]:
     return events.log(tx).head, notices.last_id(tx)
-
-
-def _nothing(_: Tx) -> None:
-    """What was given to the writer before this is committed, and handed out, when this is."""
 
 
 def _since(tx: Tx, head: int, notice: int) -> tuple[list[Published], int, list[notices.News]]:

@@ -6,6 +6,7 @@ person's events to whoever can make an issuer say the same.
 
 import re
 import uuid
+from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
@@ -20,6 +21,7 @@ from cotexd.store import Tx
 from cotexd.store.models import Identity, User
 
 Kind = Literal["script", "session", "outside"]
+_FOREVER = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 """of a token: one of ours for scripts, one of a session that began here, one from another issuer"""
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -38,6 +40,11 @@ class Caller(msgspec.Struct, frozen=True):
     scopes: Scopes = None
     kind: Kind = "outside"
     """those of our own can be revoked"""
+
+    @property
+    def expiry(self) -> datetime:
+        """The same as `expires_at`; a token that is good for longer than a date can be is good until then."""
+        return datetime.fromtimestamp(min(self.expires_at, _FOREVER), UTC)
 
 
 class Provisioning(msgspec.Struct, frozen=True):

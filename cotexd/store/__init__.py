@@ -231,6 +231,13 @@ class Store:
         self._the_writer().submit(Job(future, many=operation, item=item))
         return future
 
+    async def flush(self) -> None:
+        """Return once all that was given to the writer until now is committed, and handed to the hub.
+
+        :raises Unavailable: the writer does not get to it
+        """
+        await self.write(lambda _: None)
+
     async def read(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation that only reads, in the pool; all its reads see one moment."""
         if self._readers is None:

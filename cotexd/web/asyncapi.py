@@ -28,6 +28,7 @@ Server-sent events: `data` is the message, `event` its `type`, `id` the cursor t
 browser sends back as `Last-Event-ID`. The messages are those of version 2. The answer ends where a WebSocket is \
 closed; the next request is told why."""
 CLOSE_CODES = {
+    lives.INTERNAL: "the server made a mistake, which its log names: reconnect",
     lives.RESTARTING: "the server restarts: reconnect",
     lives.TOKEN: "the token has expired: reconnect with a fresh one",
     lives.NO_PONG: f"no sign of life for {lives.PONG_WITHIN:.0f} s after a ping: reconnect",

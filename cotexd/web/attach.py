@@ -13,7 +13,6 @@ from cotexd.domain.cursor import Cursor, parse
 from cotexd.domain.selection import Selection
 from cotexd.errors import Unavailable
 from cotexd.live.connection import Connection
-from cotexd.live.hub import expiry_of
 from cotexd.live.session import Session
 from cotexd.operations import cursors, identities
 from cotexd.operations.cursors import Start
@@ -85,7 +84,7 @@ async def session_of(
             context.hub.addressed_to(caller.id),
             start,
             v2=asked is not None,
-            token_exp=expiry_of(caller),
+            token_exp=caller.expiry,
             token_session=caller.session,
             selection=selection.EVERYTHING if asked is None else asked.selection,
             answers=answers,

@@ -189,6 +189,7 @@ def test_the_frame_is_the_message_but_for_its_receiver_and_prev():
     frame = event.frame(
         seq=7,
         event_id="id",
+        repo_id="r",
         repo_name='o/"quoted"',
         event_type="push",
         summary=b'{"headline":"hi"}',

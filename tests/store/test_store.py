@@ -164,3 +164,12 @@ def test_a_key_from_the_configuration_needs_no_file(tmp_path: Path):
     Store("", tmp_path / "data", key).close()
     assert not (tmp_path / "data" / "cotexd.key").exists()
     Store("", tmp_path / "data", key).close()
+
+
+async def test_after_a_flush_what_was_given_to_the_writer_before_is_committed(serving: Store):
+    done: list[int] = []
+    writes = [asyncio.ensure_future(serving.write(lambda _, n=n: done.append(n))) for n in range(3)]
+    await asyncio.sleep(0)
+    await serving.flush()
+    assert done == [0, 1, 2]
+    assert all(each.done() for each in writes)
