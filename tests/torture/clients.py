@@ -254,8 +254,10 @@ class OnSocket(Client):
 
     async def _react(self, websocket: ClientConnection) -> None:
         if self.spec.kind == "device" and self.applied % ACKS_EVERY == 0 and self.rule.cursor:
-            self._acked = max(self._acked or 0, self.rule.cursor.seq)
-            await _say(websocket, event="ack", seq=self._acked)
+            # Not what it acknowledged on another connection: this one may have been set back before that.
+            here = self.rule.cursor.seq
+            self._acked = max(self._acked or 0, here)
+            await _say(websocket, event="ack", seq=here)
         if self.spec.temper == "restless" and self._dice.random() < RESUMES and not self.world.calm.is_set():
             self._asked = self.rule.cursor
             await _say(websocket, event="resume", cursor=str(self._asked))
