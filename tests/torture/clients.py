@@ -61,12 +61,13 @@ class Client:
         """cleared while it is away"""
         self.here.set()
         self.applied = 0
-        self.dropped = 0
-        """events that it was sent and had had"""
+        self.again = 0
+        """events that it was sent and had had: by the rule it drops them, or, where it forgot its cursor, it can't"""
         self.rule = Rule()
         self._dice = Random(f"{world.plan.seed} {spec.name}")
         self._pace = self._dice.choice(PACES)
         self._spell = Spell()
+        self._furthest = 0
         self._greeting: Greeting | None = None
         self._asked: Cursor | None = None
         self._acked: int | None = None
@@ -151,15 +152,16 @@ class Client:
             self.history.strange.append(f"event {message.seq} is addressed to {message.user_id}")
         if self.world.ids.setdefault(message.seq, message.event_id) != message.event_id:
             self.history.strange.append(f"event {message.seq} is {message.event_id}, and was another")
-        verdict = self._meets(message)
-        if verdict == "resume":
+        if not self._follows(message):
             self.history.strange.append(f"event {message.seq} has prev {message.prev} beyond {self.position}")
             self.cut()
-        self.applied += verdict == "apply"
-        self.dropped += verdict == "drop"
+        new, self._furthest = message.seq > self._furthest, max(message.seq, self._furthest)
+        self.applied += new
+        self.again += not new
 
-    def _meets(self, message: Message) -> str:
-        return self.rule.meets(message.seq, message.prev)
+    def _follows(self, message: Message) -> bool:
+        """Whether an event comes where the rule does not make its client resume."""
+        return self.rule.meets(message.seq, message.prev) != "resume"
 
     def _refused(self, status: int) -> None:
         self.world.counts[f"clients refused {status}"] += 1
@@ -204,7 +206,6 @@ class OnSocket(Client):
     """legacy, v2, device: over a WebSocket."""
 
     _websocket: ClientConnection | None = None
-    _furthest = 0
 
     @property
     def position(self) -> int:
@@ -264,11 +265,9 @@ class OnSocket(Client):
         if self._hangs_up():
             self.cut()
 
-    def _meets(self, message: Message) -> str:
-        if self.spec.kind != "legacy":
-            return super()._meets(message)
-        new, self._furthest = message.seq > self._furthest, max(message.seq, self._furthest)
-        return "apply" if new else "drop"
+    def _follows(self, message: Message) -> bool:
+        # A legacy client knows no rule.
+        return self.spec.kind == "legacy" or super()._follows(message)
 
     def _closed(self, closed: ConnectionClosed) -> None:
         code = closed.rcvd.code if closed.rcvd else 1006

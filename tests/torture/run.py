@@ -142,7 +142,7 @@ def _outcome(
     for each in everybody:
         kinds[each.spec.kind] += 1
         applied[each.spec.kind] += each.applied
-        again[each.spec.kind] += each.dropped
+        again[each.spec.kind] += each.again
     return Outcome(
         events=len(log),
         answers=len(world.answers),
