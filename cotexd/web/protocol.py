@@ -28,7 +28,7 @@ LINGER = 2.0
 
 
 class Protocol(HttpProtocol):
-    """Sanic's, but for two things.
+    """Sanic's, but for this.
 
     Its time limits are for a whole request: Sanic begins them anew at every byte. And what a request on an idle
     connection is may be decided before Sanic sees it: while `App.ctx.shortcut` has one, Sanic's end of the connection
@@ -50,6 +50,11 @@ class Protocol(HttpProtocol):
             self._waiting = bytearray()
         else:
             self._hand_on(data)
+
+    def abort(self) -> None:
+        """Sanic's forgets the transport as well, over which a task trips that is about to read from it."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def close_if_idle(self) -> bool:
         return self._waiting is None and super().close_if_idle()
