@@ -44,7 +44,9 @@ class Schedule:
             ("upkeep", UPKEEP_EVERY, lambda: self._purge(retention)),
         )
         for name, interval, work in table:
-            self._scheduler.add_job(_guarded(name, work), "interval", seconds=interval.total_seconds())
+            self._scheduler.add_job(
+                _guarded(name, work), "interval", seconds=interval.total_seconds(), name=name
+            )
 
     async def start(self, first: Server) -> None:
         await self._beat(first)

@@ -217,6 +217,8 @@ def _result_of(job: Job[R], tx: Tx) -> R:
 
 
 def _lost(error: BaseException) -> CotexError:
-    failure = Unavailable("The database failed in an unexpected way; nothing was kept.")
+    failure = Unavailable(
+        "The database failed in an unexpected way: what was being written may be there or not."
+    )
     failure.__cause__ = error
     return failure
