@@ -821,7 +821,7 @@ async def test_where_nobody_is_a_server_goes_at_once_and_what_is_written_is_wait
 async def test_who_waits_for_an_event_is_answered_when_a_server_goes(store: Store, alone: Hub, user: Account):
     poll = Poll(begun(alone, store, user.id, after=0), alone, About("poll"))
     alone.attach(poll)
-    waiting = asyncio.create_task(poll.messages(WAIT))
+    waiting = asyncio.create_task(poll.messages(WAIT, poll.session.scanned))
     await eventually(lambda: poll.session.live)
     waiting.add_done_callback(lambda _: alone.detach(poll))
     await alone.drain(0.2)

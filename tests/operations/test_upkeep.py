@@ -84,7 +84,7 @@ def test_a_batch_is_small_in_bytes_too_and_never_empty(store: Store, hello: Trac
     sizes = [BATCH_BYTES // 2, BATCH_BYTES // 2, 1, BATCH_BYTES + 1, 1]
     store.run(
         events.accept_many,
-        [msgspec.structs.replace(incoming(hello), payload=b"x" * size) for size in sizes],
+        [msgspec.structs.replace(incoming(hello), payload=b"x" * size, packed=True) for size in sizes],
     )
     clock.forward(2 * RETENTION)
     assert batches(store, upkeep.purge, RETENTION) == [2, 1, 1, 1]
