@@ -67,12 +67,15 @@ def decode(kind: str, payload: bytes) -> object:
 
 def text(value: object, *path: str) -> str:
     """The string at `path`, without what UTF-8 or a database can't hold (half a surrogate pair, NUL); "" if none."""
-    found = _at(value, path)
-    if not isinstance(found, str):
+    for name in path:  # what _at does, without a call: a summary asks this a dozen times
+        if type(value) is not dict:
+            return ""
+        value = value.get(name)
+    if not isinstance(value, str):
         return ""
-    if found.isascii() and "\0" not in found:
-        return found
-    return found.encode("utf-8", "replace").decode().replace("\0", "")
+    if value.isascii() and "\0" not in value:
+        return value
+    return value.encode("utf-8", "replace").decode().replace("\0", "")
 
 
 def number(value: object, *path: str) -> str:

@@ -1,11 +1,11 @@
 """The writer: one thread, group commit.
 
 What is the truth here: a job is done when its transaction has committed, and not before. So the thread takes all that
-waits (no timer: a lone job waits for nobody, but the thread is woken only when the loop has been through all that was
-ready, so that it does not run off with the first of fifty), opens one transaction, runs each job in a savepoint,
-commits once, and then, in ONE callback on the event loop, hands the batch to the hub and resolves the futures. The
-order of these callbacks is the order of commits, and publishing does not depend on whether anybody still waits for an
-answer: a handler that was cancelled has lost its answer, never its event.
+waits (no timer: a lone job waits for nobody, but the thread is woken only for ENOUGH jobs, or when the loop has been
+through all that was ready, so that it does not run off with the first of fifty), opens one transaction, runs each job
+in a savepoint, commits once, and then, in ONE callback on the event loop, hands the batch to the hub and resolves the
+futures. The order of these callbacks is the order of commits, and publishing does not depend on whether anybody still
+waits for an answer: a handler that was cancelled has lost its answer, never its event.
 
 What can fail: a job (its savepoint is rolled back, its neighbours don't notice); the transaction (the disk is full,
 the connection is gone, the commit fails: every job of the batch fails as Unavailable, and nothing is published);
@@ -31,6 +31,8 @@ from cotexd.store.dialect import Dialect
 from cotexd.store.models import bound
 from cotexd.store.transaction import Actor, Published, Tx, acting
 
+ENOUGH = 32
+"""jobs for which the thread is woken at once: it packs them while the loop goes on with the rest"""
 MAX_BATCH = 257
 """jobs in one transaction: the first, and up to 256 that wait behind it"""
 MAX_QUEUED = 4096
@@ -89,6 +91,8 @@ class Writer:
             metrics.QUEUE_FULL.inc()
             raise Unavailable("The server has more to write than it can: try again soon.")
         self._jobs.append(job)
+        if len(self._jobs) == ENOUGH:
+            self._ready.set()
         if not self._waking:
             self._waking = True
             self._loop.call_soon(self._wake)

@@ -161,7 +161,7 @@ def prepare(repo_id: str, repo_name: str, headers: Headers, body: bytes, verifie
 
 
 def _paths(summary: Summary) -> tuple[str, ...] | None:
-    return event.Touched(summary.files, summary.metadata).paths
+    return event.Touched(summary.files, summary.metadata).paths if summary.files else ()
 
 
 def count(accepted: Accepted, received: int, seconds: float) -> None:
