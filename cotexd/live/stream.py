@@ -23,6 +23,10 @@ class Stream(Connection):
     def data_received(self, data: bytes) -> None:
         """Whatever a client says after its request, nobody asked."""
 
+    def eof_received(self) -> None:
+        """The client has hung up: the transport closes when this returns, and nothing more is written to it."""
+        self._abort_soon()
+
     def _encode(self, messages: Sequence[Send | Ping]) -> bytes:
         return b"".join([self._event(each) for each in messages if isinstance(each, Send)])
 
