@@ -1,6 +1,7 @@
 """What `cotex tail` and `cotex forward` have in common: whose events, from which server, from where on."""
 
 import base64
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -88,6 +89,8 @@ def following(
             server = server or local.server_url(store)
             if token is None:
                 signing = _maker(context, local.the_user(store, user).id, f"cotex {command}")
+    if server.startswith("ws"):
+        server = server.replace("ws", "http", 1)  # deliveries are fetched from there as well
     if signing is None:
         raise AssertionError("a token is given, or made")
     wanted_repos, wanted_events = sorted(set(repos or ())), sorted(set(events or ()))
@@ -99,9 +102,16 @@ def following(
 
 
 def _maker(context: typer.Context, user_id: str, label: str) -> Callable[[], str]:
+    """One token for half of its life, however often it is asked for; by the calendar, since a laptop sleeps."""
+    token, good_until = "", 0.0
+
     def make() -> str:
-        with local.opened(context) as store:
-            return store.run(tokens.issue, user_id, LIFETIME, label=label).token
+        nonlocal token, good_until
+        if time.time() >= good_until:
+            with local.opened(context) as store:
+                token = store.run(tokens.issue, user_id, LIFETIME, label=label).token
+            good_until = time.time() + LIFETIME.total_seconds() / 2
+        return token
 
     return make
 

@@ -72,6 +72,8 @@ def forward(
     Deliveries are signed with the repository's secret where it is yours, else with one that you give.
     """
     client.check_address(to)
+    if not to.startswith("http"):
+        raise Invalid(f'"{to}" takes no webhooks.', hint="As in http://localhost:3000/hook")
     secret = None if secret_file is None else _secret(secret_file)
     with following(
         context,

@@ -118,3 +118,21 @@ def test_a_file_that_holds_no_secret_is_refused(cotex, octo: Tracked, tmp_path: 
         file.write_bytes(content)
     done = cotex(*TO, "http://127.0.0.1:1", "--secret-file", str(file))
     assert (done.code, str(file) in done.err) == (2, True)
+
+
+def test_an_address_that_takes_no_webhooks_is_refused_at_once(cotex, octo: Tracked):
+    done = cotex(*TO, "ws://127.0.0.1:1/hook")
+    assert (done.code, "takes no webhooks" in done.err) == (2, True)
+
+
+def test_one_token_is_made_however_much_is_forwarded(cotex, octo: Tracked):
+    server = cotex.serve()
+    with Receiver() as receiver:
+        websocket = server.url.replace("http", "ws", 1)
+        forward = cotex.start(*TO, receiver.url, "--server", websocket, "--count", "3")
+        forward.err.until("Forwarding")
+        for _ in range(3):
+            send(cotex)
+        assert forward.done().code == 0
+    made = [each["label"] for each in cotex("user", "tokens", "ada", "--json").json]
+    assert made.count("cotex forward") == 1
