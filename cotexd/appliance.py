@@ -20,6 +20,8 @@ from cotexd import __version__, config, metrics, telemetry
 from cotexd.config import Settings
 from cotexd.errors import CotexError, Failed
 from cotexd.flows.billing import Account, Terms
+from cotexd.flows.hooks import Access
+from cotexd.flows.recovery import Recovery
 from cotexd.gateways import jwks
 from cotexd.live.hub import Hub
 from cotexd.operations import nodes, signing, tiers, tokens
@@ -112,7 +114,10 @@ class Appliance:
 
         context = await self._furnish(store, hub)
         self._context = context
-        schedule = Schedule(store, context.stripe, settings.retention, lambda: self._describe(hub))
+        access = Access(store, settings.github_token, settings.github_api_url, settings.github_ca_cert)
+        self._closing.append(access.close)
+        repairs = Recovery(store, access, settings.public_url, settings.repair_interval)
+        schedule = Schedule(store, context.stripe, repairs, settings.retention, lambda: self._describe(hub))
         await schedule.start(self._describe(hub))
         self._closing.append(schedule.stop)
 
@@ -253,6 +258,7 @@ class Appliance:
             version=__version__,
             pid=os.getpid(),
             connections=len(hub),
+            head=hub.head,
             started_at=self._started_at,
         )
 

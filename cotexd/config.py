@@ -172,6 +172,27 @@ class Settings:
         "how long a user may be over the limit, and a payment be late",
         key="billing.grace",
     )
+    github_token: str = options.option(
+        "",
+        options.text,
+        "for GitHub's REST API; empty is what `cotex secret set github-token` was given",
+        key="github.token",
+        secret=True,
+    )
+    github_api_url: str = options.option(
+        "",
+        options.url,
+        "GitHub's REST API, if not https://api.github.com: https://HOST/api/v3 of an Enterprise Server",
+        key="github.api_url",
+    )
+    github_ca_cert: Path | None = options.option(
+        None, options.path, "authority that an Enterprise Server's certificate is from", key="github.ca_cert"
+    )
+    repair_interval: timedelta = options.option(
+        timedelta(minutes=5),
+        options.seconds(1, 86_400),
+        "how often GitHub is asked for deliveries that are not here",
+    )
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     """where each value came from, by key"""
     file: Path | None = None

@@ -82,6 +82,11 @@ TOKENS_REFUSED = _counter("tokens_refused_total", "Bearer tokens that were not g
 LIMITED = _counter("limited_total", "Requests over a limit, by class.", "limit")
 JWKS_FETCHES = _counter("jwks_fetches_total", "Fetches of an issuer's keys.", "outcome")
 
+# GitHub's API.
+GITHUB_REQUESTS = _counter("github_requests_total", "Requests to GitHub's API, by status.", "status")
+REPAIR_LOOKS = _counter("repair_looks_total", "Looks through a repository's deliveries.", "outcome")
+REPAIRED = _counter("repaired_total", "Deliveries that were missing, by what became of them.", "outcome")
+
 # By the clock.
 JOBS = _counter("scheduled_runs_total", "Runs of scheduled work.", "work", "outcome")
 JOB_TIME = _histogram("scheduled_seconds", "One run of scheduled work.", _QUICK, "work")

@@ -11,12 +11,15 @@ from cotexd import metrics, telemetry
 from cotexd.errors import Failed, Unavailable
 from cotexd.flows import billing as flows
 from cotexd.flows.billing import Account, BillingDisabled
+from cotexd.flows.recovery import Recovery
 from cotexd.operations import levels, nodes, tiers, upkeep
 from cotexd.operations.nodes import Server
 from cotexd.store import Store
 
 UPKEEP_EVERY = timedelta(minutes=1)
 GRACE_EVERY = timedelta(minutes=1)
+REPAIR_EVERY = timedelta(seconds=1)
+"""how often it is seen which repositories are due"""
 RECONCILE_EVERY = timedelta(hours=1)
 LEVELS_EVERY = timedelta(seconds=0.5)
 BEAT_EVERY = timedelta(seconds=5)
@@ -28,11 +31,17 @@ _logger = structlog.get_logger("cotexd.schedule")
 
 class Schedule:
     def __init__(
-        self, store: Store, stripe: Account, retention: timedelta, server: Callable[[], Server]
+        self,
+        store: Store,
+        stripe: Account,
+        repairs: Recovery,
+        retention: timedelta,
+        server: Callable[[], Server],
     ) -> None:
         """:param server: says how this server is right now"""
         self._store = store
         self._stripe = stripe
+        self._repairs = repairs
         self._scheduler = AsyncIOScheduler(
             timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 60}
         )
@@ -40,6 +49,7 @@ class Schedule:
             ("beat", BEAT_EVERY, lambda: self._beat(server())),
             ("levels", LEVELS_EVERY, self._levels),
             ("grace", GRACE_EVERY, self._settle),
+            ("repair", REPAIR_EVERY, repairs.look),
             ("billing", RECONCILE_EVERY, self._reconcile),
             ("upkeep", UPKEEP_EVERY, lambda: self._purge(retention)),
         )
@@ -50,6 +60,7 @@ class Schedule:
 
     async def start(self, first: Server) -> None:
         await self._beat(first)
+        await self._repairs.start()
         self._scheduler.start()
 
     def stop(self) -> None:

@@ -1,6 +1,7 @@
 """Real parts for every test: a database of its own, on SQLite and on Postgres; a server on a free port."""
 
 import asyncio
+import fcntl
 import functools
 import os
 import shutil
@@ -25,6 +26,9 @@ import private_postgres
 import psycopg
 import pytest
 from actors import WAIT, Client, GitHub
+from fakegithub import FakeGitHub
+from fakegithub.description import Description
+from hooked import World
 from sanic import Sanic
 
 from cotexd.appliance import Appliance
@@ -290,13 +294,53 @@ INSTALLING = 240
 @pytest.fixture(scope="session")
 def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The scripts of real clients on Node, beside their packages as the lock file names them."""
+    folder = tmp_path_factory.mktemp("clients")
+    _npm_ci(Path(__file__).parent / "clients", folder, "NO REAL CLIENTS ARE TRIED")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def github_description(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The part of GitHub's own description of its API that is about webhooks; fetched once for all workers."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root if worker_id == "master" else root.parent) / "github"
+    folder.mkdir(exist_ok=True)
+    cut = folder / "hooks.json"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not cut.exists():
+            npm = Path(__file__).parent / "fakegithub" / "npm"
+            _npm_ci(npm, folder, "NOTHING IS HELD TO GITHUB'S DESCRIPTION")
+            half = folder / "half.json"
+            subprocess.run(["node", "cut.mjs", half], cwd=folder, check=True, timeout=INSTALLING)
+            half.rename(cut)
+    return cut
+
+
+@pytest.fixture
+def github_api(github_description: Path) -> Iterator[FakeGitHub]:
+    """GitHub's API, faked; what is sent to it, and what it answers, is as GitHub itself describes it."""
+    with FakeGitHub() as fake:
+        fake.description = Description(github_description)
+        yield fake
+    assert fake.mismatches == []
+
+
+@pytest.fixture
+def world(settings: Settings, github_api: FakeGitHub) -> Iterator[World]:
+    made = World(settings, github_api)
+    yield made
+    made.store.close()
+
+
+def _npm_ci(packages: Path, folder: Path, otherwise: str) -> None:
+    """Copy what lies in `packages`, and install what its lock file names; skip loudly where that can't be."""
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         if os.environ.get("CI"):
             pytest.fail("There is no Node with npm, and CI is set.")
-        pytest.skip("THERE IS NO NODE WITH NPM: no real clients are tried.")
-    folder = tmp_path_factory.mktemp("clients")
-    for file in (Path(__file__).parent / "clients").iterdir():
+        pytest.skip(f"THERE IS NO NODE WITH NPM: {otherwise}.")
+    for file in packages.iterdir():
         if file.is_file():
             shutil.copy(file, folder)
     done = subprocess.run(
@@ -309,6 +353,5 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     if done.returncode != 0:
         if os.environ.get("CI"):
-            pytest.fail(f"npm could not install the clients, and CI is set: {done.stderr}")
-        pytest.skip(f"NPM COULD NOT INSTALL THE REAL CLIENTS, which are not tried: {done.stderr}")
-    return folder
+            pytest.fail(f"npm could not install the packages, and CI is set: {done.stderr}")
+        pytest.skip(f"NPM COULD NOT INSTALL THE PACKAGES, {otherwise}: {done.stderr}")

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,6 +9,8 @@ from conftest import Clock, eventually
 from cotexd import schedule
 from cotexd.errors import Unavailable
 from cotexd.flows.billing import Account
+from cotexd.flows.hooks import Access
+from cotexd.flows.recovery import Recovery
 from cotexd.operations import events, nodes, repositories, upkeep
 from cotexd.operations.nodes import Server
 from cotexd.operations.repositories import Tracked
@@ -18,6 +20,11 @@ from cotexd.store.models import Event
 
 RETENTION = timedelta(days=14)
 SERVER = Server("one", "http://127.0.0.1:8080", "1.0", 4711, 0, datetime(2026, 11, 24, tzinfo=UTC))
+
+
+def scheduled(store: Store, server: Callable[[], Server] = lambda: SERVER) -> Schedule:
+    repairs = Recovery(store, Access(store, ""), "", timedelta(minutes=5))
+    return Schedule(store, Account(store, "", "", ()), repairs, RETENTION, server)
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +44,7 @@ async def serving(store: Store) -> AsyncIterator[Store]:
 async def test_a_server_is_seen_as_soon_as_its_schedule_runs_and_goes_on_being_seen(
     serving: Store, clock: Clock
 ):
-    running = Schedule(serving, Account(serving, "", "", ()), RETENTION, lambda: SERVER)
+    running = scheduled(serving)
     await running.start(SERVER)
     assert [each.id for each in await serving.read(nodes.running)] == ["one"]
     clock.forward(10 * nodes.ALIVE)
@@ -55,7 +62,7 @@ async def test_what_is_old_goes_without_anybody_asking(serving: Store, hello: Tr
     await serving.write(repositories.remove, docs.user_id, docs.id)
     clock.forward(RETENTION + timedelta(days=1))
     (last,) = logged(serving, hello)
-    running = Schedule(serving, Account(serving, "", "", ()), RETENTION, lambda: SERVER)
+    running = scheduled(serving)
     await running.start(SERVER)
     await eventually(lambda: serving.look(events.log).floor == last - 1)
     await eventually(lambda: serving.look(stored) == last - 3)
@@ -67,7 +74,7 @@ async def test_what_is_old_goes_without_anybody_asking(serving: Store, hello: Tr
 async def test_one_turn_does_all_that_is_due(serving: Store, hello: Tracked, clock: Clock):
     logged(serving, hello, 2 * upkeep.BATCH + 5)
     clock.forward(RETENTION + timedelta(days=1))
-    await Schedule(serving, Account(serving, "", "", ()), RETENTION, lambda: SERVER)._purge(RETENTION)
+    await scheduled(serving)._purge(RETENTION)
     assert serving.look(events.log).floor == 2 * upkeep.BATCH + 5
 
 
@@ -86,7 +93,7 @@ async def test_a_turn_that_fails_does_not_end_those_after_it(
             raise failure
         return SERVER
 
-    running = Schedule(serving, Account(serving, "", "", ()), RETENTION, server)
+    running = scheduled(serving, server)
     await running.start(SERVER)
     clock.forward(10 * nodes.ALIVE)
     await eventually(lambda: serving.look(nodes.running) != [])
@@ -103,7 +110,7 @@ async def test_what_was_stopped_stays_stopped(serving: Store, clock: Clock):
         turns += 1
         return SERVER
 
-    running = Schedule(serving, Account(serving, "", "", ()), RETENTION, server)
+    running = scheduled(serving, server)
     await running.start(SERVER)
     await eventually(lambda: turns > 0)
     running.stop()
@@ -115,4 +122,4 @@ async def test_what_was_stopped_stays_stopped(serving: Store, clock: Clock):
 
 
 def test_a_schedule_that_never_ran_can_be_stopped(store: Store):
-    Schedule(store, Account(store, "", "", ()), RETENTION, lambda: SERVER).stop()
+    scheduled(store).stop()

@@ -1,6 +1,5 @@
 """`cotex billing`"""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Literal, TypeVar
 
@@ -101,18 +100,10 @@ def setup(
 
 
 def _at_stripe(context: typer.Context, do: Callable[[Store, Stripe], Awaitable[T]]) -> T:
-    """Run a flow, as the server would: on a started store of our own."""
     current = local.settings(context)
 
-    async def run() -> T:
-        with local.opened(context) as store:
-            store.start(lambda _: None, lambda: None)
-            try:
-                account = Account(
-                    store, current.stripe_key, current.stripe_api_url, current.stripe_webhook_secrets
-                )
-                return await do(store, await account.stripe())
-            finally:
-                await store.stop()
+    async def run(store: Store) -> T:
+        account = Account(store, current.stripe_key, current.stripe_api_url, current.stripe_webhook_secrets)
+        return await do(store, await account.stripe())
 
-    return asyncio.run(run())
+    return local.run_started(context, run)

@@ -12,7 +12,7 @@ import typer
 from cotex import client, local, view
 from cotexd.domain.headline import KINDS
 from cotexd.errors import Invalid
-from cotexd.operations import history, repositories
+from cotexd.operations import history, repositories, trace
 
 app = view.group("Events that GitHub sent.")
 
@@ -85,10 +85,38 @@ def show(
                 ("seq", found.seq),
                 ("id", found.id),
                 ("delivery", found.delivery_id),
+                ("repaired", found.repaired),
                 ("signed with", found.verified),
                 ("payload", "stored" if found.payload is not None else "purged after the retention"),
             )
         )
+
+
+@app.command("trace", epilog=view.examples("cotex event trace GUID", "cotex event trace GUID --json"))
+def trace_(
+    context: typer.Context,
+    delivery: Annotated[str, typer.Argument(metavar="GUID", help="GitHub's GUID of the delivery.")],
+    repo: Annotated[str | None, typer.Option(help="Of which repository, where several got it.")] = None,
+    as_json: view.Json = False,
+) -> None:
+    """Show the life of one delivery: received, verified, committed, published, acknowledged by whom and when."""
+    with local.opened(context) as store:
+        repo_id = None if repo is None else store.look(repositories.find, repo).id
+        found = store.look(trace.trace, delivery, repo_id=repo_id)
+    if as_json:
+        view.document(found)
+        return
+    view.facts(
+        [
+            (name.replace("_", " "), value)
+            for name, value in msgspec.structs.asdict(found).items()
+            if name != "devices" and value not in {None, 0}
+        ]
+    )
+    view.table(
+        ("user", "device", "kind", "acknowledged"),
+        [(each.user, each.device, each.kind, each.acknowledged_at) for each in found.devices],
+    )
 
 
 @app.command(

@@ -1,9 +1,11 @@
 """The appliance's own data on this machine: its settings, and its store. What is missing is made."""
 
+import asyncio
 import getpass
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import typer
 
@@ -13,6 +15,8 @@ from cotexd.errors import Conflict, CotexError, NotFound, Unreachable
 from cotexd.operations import accounts, nodes, repositories, secrets
 from cotexd.operations.accounts import Account
 from cotexd.store import Actor, Store, Tx, acted_by
+
+T = TypeVar("T")
 
 
 def settings(context: typer.Context, **flags: object) -> Settings:
@@ -31,6 +35,20 @@ def opened(context: typer.Context) -> Iterator[Store]:
             yield store
     finally:
         store.close()
+
+
+def run_started(context: typer.Context, do: Callable[[Store], Awaitable[T]]) -> T:
+    """Run a flow, as the server would: on a started store of our own."""
+
+    async def run() -> T:
+        with opened(context) as store:
+            store.start(lambda _: None, lambda: None)
+            try:
+                return await do(store)
+            finally:
+                await store.stop()
+
+    return asyncio.run(run())
 
 
 def users(incomplete: str) -> list[str]:

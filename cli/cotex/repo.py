@@ -1,6 +1,7 @@
 """`cotex repo`"""
 
 import sys
+from datetime import timedelta
 from typing import Annotated
 
 import msgspec
@@ -10,7 +11,7 @@ from cotex import local, view
 from cotexd.domain import duration
 from cotexd.domain.filter import Filter
 from cotexd.errors import Conflict, Invalid
-from cotexd.operations import accounts, members, repositories
+from cotexd.operations import accounts, hooks, members, repositories
 from cotexd.operations.members import Member
 from cotexd.operations.repositories import Tracked
 from cotexd.store import Store, Tx
@@ -143,12 +144,18 @@ def secret(
     overlap: Annotated[str, typer.Option(help="How long the old one stays good.")] = "24h",
     as_json: view.Json = False,
 ) -> None:
-    """Say what secret a webhook has; with --rotate, give it a new one."""
+    """Say what secret a webhook has; with --rotate, give it a new one.
+
+    Where its hook at GitHub is known, GitHub is given it as well; if that is interrupted, the same command goes on.
+    """
     kept = duration.parse(overlap)
     with local.opened(context) as store:
         tracked = store.look(repositories.find, repo)
-        if rotate:
+        at_github = rotate and store.look(hooks.known, tracked.id).hook_id is not None
+        if rotate and not at_github:
             tracked = store.run(repositories.rotate_secret, tracked.id, overlap=kept)
+    ping = _rotate_at_github(context, tracked.id, kept) if at_github else None
+    with local.opened(context) as store:
         state = store.look(repositories.secret_state, tracked.id)
     if as_json:
         view.document(
@@ -157,15 +164,23 @@ def secret(
                 "repo_name": tracked.repo_name,
                 **state,
                 "webhook_secret": tracked.webhook_secret,
+                "ping": ping,
             }
         )
-        return
-    if rotate:
+    elif at_github:
+        view.say(f"The old one stays good for {overlap}.")
+    elif rotate:
         view.result(tracked.webhook_secret)
         view.say(f"Put it into the webhook at GitHub. The old one stays good for {overlap}.")
     else:
         view.facts((("repository", tracked.repo_name), *state.items()))
         view.say("The secret itself is not shown. For a new one: cotex repo secret REPO --rotate")
+
+
+def _rotate_at_github(context: typer.Context, repo_id: str, overlap: timedelta) -> str:
+    from cotex import webhook  # what it needs takes a while to import
+
+    return webhook.rotate_secret(context, repo_id, overlap)
 
 
 @app.command(

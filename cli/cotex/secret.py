@@ -5,11 +5,18 @@ from typing import Annotated, Literal
 import typer
 
 from cotex import local, view
-from cotexd.operations import secrets, signing
+from cotexd.operations import repositories, secrets, signing
+from cotexd.store import Store
 
 app = view.group("Secrets of other services, and keys of the server itself. Values are never shown.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="See cotex secret list.")]
+
+
+OfRepo = Annotated[
+    str | None,
+    typer.Option("--repo", help="A token of this repository's own.", autocompletion=local.repos),
+]
 
 
 @app.command("list", epilog=view.examples("cotex secret list", "cotex secret list --json"))
@@ -21,8 +28,8 @@ def list_(context: typer.Context, as_json: view.Json = False) -> None:
         view.document({"secrets": held, "signing_keys": keys})
         return
     view.table(
-        ("secret", "set", "since", "what it is"),
-        [(each.name, each.is_set, each.since, each.about) for each in held],
+        ("secret", "repository", "set", "since", "what it is"),
+        [(each.name, each.repo_name, each.is_set, each.since, each.about) for each in held],
     )
     _show_keys(keys)
 
@@ -30,19 +37,22 @@ def list_(context: typer.Context, as_json: view.Json = False) -> None:
 @app.command(
     "set",
     epilog=view.examples(
-        "cotex secret set stripe-key < key.txt", "echo sk_test_123 | cotex secret set stripe-key --json"
+        "cotex secret set stripe-key < key.txt",
+        "cotex secret set github-token --repo octo/hello < token.txt",
+        "echo sk_test_123 | cotex secret set stripe-key --json",
     ),
 )
-def set_(context: typer.Context, name: Name, as_json: view.Json = False) -> None:
+def set_(context: typer.Context, name: Name, repo: OfRepo = None, as_json: view.Json = False) -> None:
     """Set a secret, from standard input or a prompt; it is in force at once."""
     with local.opened(context) as store:
         secrets.check_name(name)
+        repo_id = _id_of(store, repo)
         value = view.secret(f"Value of {name}", stdin=not view.is_terminal(), again=False)
-        held = store.run(secrets.put, name, value)
+        held = store.run(secrets.put, name, value, repo_id=repo_id)
     if as_json:
         view.document(held)
     else:
-        view.say(f"{held.name} is set.")
+        view.say(f"{held.name} is set{f' for {held.repo_name}' if held.repo_name else ''}.")
 
 
 @app.command(
@@ -51,17 +61,19 @@ def set_(context: typer.Context, name: Name, as_json: view.Json = False) -> None
 def remove(
     context: typer.Context,
     name: Name,
+    repo: OfRepo = None,
     yes: view.Yes = False,
     dry_run: view.DryRun = False,
     as_json: view.Json = False,
 ) -> None:
     """Forget a secret."""
     with local.opened(context) as store:
+        repo_id = _id_of(store, repo)
         if dry_run:
-            store.rehearse(secrets.remove, name)
+            store.rehearse(secrets.remove, name, repo_id=repo_id)
         else:
             view.confirm(f"Forget {name}?", yes=yes)
-            store.run(secrets.remove, name)
+            store.run(secrets.remove, name, repo_id=repo_id)
     if as_json:
         view.document({"name": name, "is_set": False})
     else:
@@ -82,6 +94,10 @@ def rotate(
         view.document(keys)
     else:
         _show_keys(keys)
+
+
+def _id_of(store: Store, repo: str | None) -> str:
+    return "" if repo is None else store.look(repositories.find, repo).id
 
 
 def _show_keys(keys: list[signing.Shown]) -> None:

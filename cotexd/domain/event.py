@@ -77,13 +77,14 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     event_type: str = ""
 
 
-class _Tail(msgspec.Struct, frozen=True, gc=False):
+class _Tail(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     repo_name: str
     event: str
     payload: msgspec.Raw
     timestamp: datetime
     event_id: str
     seq: int
+    repaired: bool = False
 
 
 def summarise(delivery: Delivery, repo_name: str, received_at: datetime) -> Summary:
@@ -133,9 +134,12 @@ def frame(
     event_type: str,
     summary: bytes,
     created_at: datetime,
+    repaired: bool = False,
 ) -> Frame:
     """Encode an event's message once; `summary` is a Summary as JSON."""
-    tail = msgspec.json.encode(_Tail(repo_name, event_type, msgspec.Raw(summary), created_at, event_id, seq))
+    tail = msgspec.json.encode(
+        _Tail(repo_name, event_type, msgspec.Raw(summary), created_at, event_id, seq, repaired)
+    )
     # Without its opening and its closing brace: live.wire puts the receiver before it and prev after it.
     return Frame(seq, tail[1:-1], repo_id, repo_name, event_type)
 

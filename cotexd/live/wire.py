@@ -30,13 +30,15 @@ class GithubEvent(msgspec.Struct, frozen=True, tag_field="type", tag="github_eve
     """GitHub's name of the kind of event"""
     payload: Summary
     timestamp: datetime
-    """when it was received"""
+    """when it was received; where it was repaired, when GitHub first tried to deliver it"""
     event_id: str
     """its id in REST"""
     seq: int
     """its place in the log"""
     prev: int
     """the seq of the event before it on this connection; of the first, where the connection goes on"""
+    repaired: bool = False
+    """true where GitHub had to be asked for it, since its delivery had not arrived; else not there"""
 
 
 class Hello(msgspec.Struct, frozen=True, rename={"after": "from"}):

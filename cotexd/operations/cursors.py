@@ -5,6 +5,7 @@ A `device` is a v2 client that gave itself a name. A `session` is a legacy clien
 A cursor never goes back.
 """
 
+from datetime import timedelta
 from typing import Literal
 
 import msgspec
@@ -16,7 +17,7 @@ from cotexd.domain.selection import Selection
 from cotexd.errors import Conflict, Invalid, InvalidCursor
 from cotexd.operations import events, visibility
 from cotexd.store import Tx
-from cotexd.store.models import Device, LogState
+from cotexd.store.models import Acknowledgement, Device, LogState
 
 MAX_DEVICES = 100
 """named devices a user"""
@@ -30,6 +31,13 @@ UPDATE device SET
   seen_at = ?
 WHERE user_id = ? AND kind = ? AND name = ?
 """
+
+_NOTE = """
+INSERT INTO acknowledgement (minute, user_id, kind, name, seq, at) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (minute, user_id, kind, name) DO UPDATE SET seq = excluded.seq, at = excluded.at
+WHERE acknowledgement.seq < excluded.seq
+"""
+NOTES_KEPT = timedelta(days=14)
 
 Kind = Literal["device", "session", "shared"]
 Resumption = Literal["ok", "gap", "new"]
@@ -121,13 +129,16 @@ def resume(tx: Tx, user_id: str, cursor: Cursor, selection: Selection = selectio
 def acknowledge_many(tx: Tx, acks: list[Ack]) -> list[None]:
     """Move cursors forward. What a legacy client has got, the user's next new one need not get again."""
     now = Device.seen_at.db_value(tx.now)
-    moves = []
+    minute = int(tx.now.timestamp() // 60)
+    moves, notes = [], []
     for ack in acks:
         user_id, kind, name = msgspec.structs.astuple(ack.keeper)
         moves.append((ack.seq, ack.seq, ack.seq, ack.seq, now, user_id, kind, name))
+        notes.append((minute, user_id, kind, name, ack.seq, now))
         if kind == "session":
             moves.append((ack.seq, ack.seq, ack.seq, ack.seq, now, user_id, "shared", ""))
     tx.change_many(_MOVE, moves)
+    tx.change_many(_NOTE, notes)
     return [None] * len(acks)
 
 
@@ -149,6 +160,12 @@ def acknowledge(tx: Tx, user_id: str, cursor: str, device: str = "") -> Cursor:
     _keep(tx, keeper, given.seq, known=_kept(tx, keeper) is not None)
     acknowledge_many(tx, [Ack(keeper, given.seq)])
     return given
+
+
+def forget_old(tx: Tx) -> int:
+    """What is noted of acknowledgements that are long past."""
+    oldest = int((tx.now - NOTES_KEPT).timestamp() // 60)
+    return int(Acknowledgement.delete().where(Acknowledgement.minute < oldest).execute())
 
 
 def _resume(

@@ -5,15 +5,16 @@ client missed) and the history over REST. `visibility` is the one place that say
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 
 from cotexd.domain import filter as filters
 from cotexd.domain import packing
 from cotexd.domain.cursor import Ancestor, Log
-from cotexd.domain.event import Frame, frame, new_ids
+from cotexd.domain.event import Frame, Touched, frame, new_ids, summarise
 from cotexd.domain.filter import Filter
+from cotexd.domain.github import Delivery
 from cotexd.errors import BadSignature, CotexError, RepoPaused
 from cotexd.operations.visibility import Range, audiences, ranges_of, seek, wants
 from cotexd.store import Published, Tx
@@ -27,7 +28,7 @@ MAX_BACKLOG_BYTES = 64 * 1024
 MAX_PAGE = 100
 _INSERT = """
 INSERT INTO event
-  (seq, id, repo_id, delivery_id, event_type, branch, verified, filtered, created_at, summary, payload)
+  (seq, id, repo_id, delivery_id, event_type, branch, verified, filtered, created_at, sent_at, summary, payload)
 """
 _FIELDS = [
     Event.seq,
@@ -36,6 +37,7 @@ _FIELDS = [
     Event.event_type,
     Event.branch,
     Event.created_at,
+    Event.sent_at,
     Event.summary,
 ]
 
@@ -43,7 +45,8 @@ _FIELDS = [
 class Incoming(msgspec.Struct, frozen=True, gc=False):
     """A checked delivery, made ready for the log: `summary` is JSON, `payload` is GitHub's as received.
 
-    `paths` are the files that a push touched, None where not all are known. A big payload comes `packed`.
+    `paths` are the files that a push touched, None where not all are known. A big payload comes `packed`. `sent_at` is
+    set where the event is repaired: when GitHub first tried to deliver it.
     """
 
     repo_id: str
@@ -55,6 +58,7 @@ class Incoming(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
     paths: tuple[str, ...] | None = ()
     packed: bool = False
+    sent_at: datetime | None = None
 
 
 class Accepted(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -81,6 +85,28 @@ class Backlog(msgspec.Struct, frozen=True):
     upto: int
     head: int
     floor: int = 0
+
+
+def prepare(
+    delivery: Delivery, repo_name: str, now: datetime, *, sent_at: datetime | None = None, pack: bool = False
+) -> Incoming:
+    """A delivery, ready for `accept_many`; no transaction is needed, and a thread may do it.
+
+    :param pack: compress the payload here, as the writer would
+    """
+    summary = summarise(delivery, repo_name, sent_at or now)
+    return Incoming(
+        repo_id=delivery.repo_id,
+        delivery_id=delivery.delivery_id,
+        event_type=delivery.event_type,
+        branch=summary.branch,
+        verified=delivery.verified,
+        summary=msgspec.json.encode(summary),
+        payload=packing.pack(delivery.payload) if pack else delivery.payload,
+        paths=Touched(summary.files, summary.metadata).paths if summary.files else (),
+        packed=pack,
+        sent_at=sent_at,
+    )
 
 
 def accept_many(tx: Tx, incoming: list[Incoming]) -> list[Accepted | CotexError]:
@@ -110,7 +136,7 @@ def accept_many(tx: Tx, incoming: list[Incoming]) -> list[Accepted | CotexError]
             new.append((each, accepted))
             results.append(accepted)
     if new:
-        _append(tx, new, repos)
+        _append(tx, _repaired(tx, new), repos)
     return results
 
 
@@ -138,6 +164,26 @@ def _known(tx: Tx, incoming: list[Incoming]) -> dict[tuple[str, str], Accepted]:
     }
 
 
+def _repaired(tx: Tx, new: list[tuple[Incoming, Accepted]]) -> list[tuple[Incoming, Accepted]]:
+    """The same, those that GitHub was asked to send again marked with when it first did."""
+    sent = {
+        (guid, repo_id): Event.sent_at.python_value(at)
+        for guid, repo_id, at in tx.rows(
+            "SELECT delivery_id, repo_id, sent_at FROM missing_delivery WHERE delivery_id IN ?",
+            {each.delivery_id for each, _ in new},
+        )
+    }
+    if not sent:
+        return new
+    return [
+        (
+            msgspec.structs.replace(each, sent_at=each.sent_at or sent.get((each.delivery_id, each.repo_id))),
+            accepted,
+        )
+        for each, accepted in new
+    ]
+
+
 def _append(tx: Tx, new: list[tuple[Incoming, Accepted]], repos: dict[str, _Repository]) -> None:
     moment = Event.created_at.db_value(tx.now)
     payloads = _packed([each for each, accepted in new if not accepted.filtered])
@@ -155,6 +201,7 @@ def _append(tx: Tx, new: list[tuple[Incoming, Accepted]], repos: dict[str, _Repo
                 each.verified,
                 accepted.filtered,
                 moment,
+                Event.sent_at.db_value(each.sent_at),
                 None if accepted.filtered else each.summary,
                 payload,
             )
@@ -175,7 +222,8 @@ def _append(tx: Tx, new: list[tuple[Incoming, Accepted]], repos: dict[str, _Repo
             repo_name=repos[each.repo_id].name,
             event_type=each.event_type,
             summary=each.summary,
-            created_at=tx.now,
+            created_at=each.sent_at or tx.now,
+            repaired=each.sent_at is not None,
         )
         audience = tuple(
             user_id
@@ -294,5 +342,6 @@ def _frame(row: Event, repo_name: str) -> Frame:
         repo_name=repo_name,
         event_type=row.event_type,
         summary=bytes(row.summary or b""),
-        created_at=row.created_at,
+        created_at=row.sent_at or row.created_at,
+        repaired=row.sent_at is not None,
     )

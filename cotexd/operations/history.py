@@ -28,6 +28,7 @@ _FIELDS = [
     Event.event_type,
     Event.branch,
     Event.created_at,
+    Event.sent_at,
     Event.summary,
     Event.payload,
 ]
@@ -41,6 +42,7 @@ class Stored(msgspec.Struct, frozen=True):
     repo_name: str
     event_type: str
     created_at: datetime
+    """when it was received; where it was repaired, when GitHub first tried to deliver it"""
     delivery_id: str
     """GitHub's GUID"""
     seq: int
@@ -49,6 +51,8 @@ class Stored(msgspec.Struct, frozen=True):
     is_delivered: bool
     """a client of the user has acknowledged it"""
     expires_at: datetime
+    repaired: bool
+    """GitHub had to be asked for it, since its delivery had not arrived"""
     payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     """GitHub's own JSON, where it was asked for"""
 
@@ -83,6 +87,7 @@ class Listed(msgspec.Struct, frozen=True):
     branch: str
     headline: str
     created_at: datetime
+    repaired: bool
 
 
 class Detailed(Listed, frozen=True):
@@ -222,13 +227,14 @@ def _stored(row: Event, repo_name: str, delivered: int, retention: timedelta, *,
         repo_id=row.repo_id,
         repo_name=repo_name,
         event_type=row.event_type,
-        created_at=row.created_at,
+        created_at=row.sent_at or row.created_at,
         delivery_id=row.delivery_id,
         seq=row.seq,
         summary=msgspec.Raw(bytes(row.summary or b"")),
         is_delivered=row.seq <= delivered,
         payload=msgspec.Raw(_payload(row)) if payload else msgspec.UNSET,
         expires_at=row.created_at + retention,
+        repaired=row.sent_at is not None,
     )
 
 
@@ -243,7 +249,8 @@ def _listed(row: Event) -> Listed:
         repo_name=row.repo.name,
         branch=row.branch,
         headline=headline,
-        created_at=row.created_at,
+        created_at=row.sent_at or row.created_at,
+        repaired=row.sent_at is not None,
     )
 
 

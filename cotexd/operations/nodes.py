@@ -19,9 +19,11 @@ class Server(msgspec.Struct, frozen=True):
     pid: int
     connections: int
     started_at: datetime
+    head: int = 0
+    """the last seq that it handed to its clients"""
 
 
-class Running(Server, frozen=True):
+class Running(Server, frozen=True, kw_only=True):
     seen_at: datetime
 
 
@@ -53,7 +55,16 @@ def running(tx: Tx) -> list[Running]:
     """The servers that are alive, the youngest first."""
     rows = Node.select().where(Node.seen_at >= tx.now - ALIVE).order_by(Node.started_at.desc())
     return [
-        Running(row.id, row.url, row.version, row.pid, row.connections, row.started_at, row.seen_at)
+        Running(
+            row.id,
+            row.url,
+            row.version,
+            row.pid,
+            row.connections,
+            row.started_at,
+            row.head,
+            seen_at=row.seen_at,
+        )
         for row in rows
     ]
 

@@ -4,7 +4,7 @@ from cotexd.domain.tier import DEFAULT
 from cotexd.operations import accounts, audit, notices, repositories, sessions, tokens
 from cotexd.operations.accounts import Account
 from cotexd.store import Tx
-from cotexd.store.models import Customer, Device, Identity, Membership, Password, User
+from cotexd.store.models import Acknowledgement, Customer, Device, Identity, Membership, Password, User
 
 
 def remove_user(tx: Tx, name_or_id: str) -> Account:
@@ -21,7 +21,7 @@ def remove_user(tx: Tx, name_or_id: str) -> Account:
     Membership.update(until_seq=head).where(mine).execute()
     sessions.end_all(tx, account.id)
     tokens.revoke(tx, account.id)
-    for table in (Password, Identity, Device, Customer):
+    for table in (Password, Identity, Device, Acknowledgement, Customer):
         table.delete().where(table.user_id == account.id).execute()
     # The row stays, for what refers to it; a name with a colon is nobody's.
     User.update(

@@ -13,8 +13,9 @@ from cotexd.domain import filter as filters
 from cotexd.domain.filter import Filter
 from cotexd.errors import Conflict, Invalid, NotFound, OverLimit
 from cotexd.operations import accounts, audit, notices, tiers
+from cotexd.operations import secrets as kept_secrets
 from cotexd.store import Tx
-from cotexd.store.models import LogState, Membership, Repository, User
+from cotexd.store.models import LogState, Membership, MissingDelivery, Repository, User, Webhook
 
 OVERLAP = timedelta(hours=24)
 """how long the old secret stays good after a rotation, unless told"""
@@ -171,6 +172,9 @@ def remove(tx: Tx, user_id: str, repo_id: str) -> Tracked:
     Repository.update(
         removed_at=tx.now, updated_at=tx.now, secret=b"", old_secret=None, old_secret_until=None
     ).where(Repository.id == repo_id).execute()
+    MissingDelivery.delete().where(MissingDelivery.repo_id == repo_id).execute()
+    Webhook.delete().where(Webhook.repo_id == repo_id).execute()
+    kept_secrets.forget_repo(repo_id)
     notices.post(tx, user_id, notices.TOLD, f"Repository {tracked.repo_name} was removed")
     audit.record(tx, "repo.remove", tracked.repo_name, repo_id=repo_id)
     tiers.settle(tx, user_id)
@@ -183,7 +187,7 @@ def pause(tx: Tx, user_id: str, repo_id: str) -> Tracked:
     :raises NotFound: there is none that this user owns
     """
     tracked = owned(tx, user_id, repo_id)
-    if _there(repo_id).paused_at is None:
+    if there(repo_id).paused_at is None:
         Repository.update(paused_at=tx.now, updated_at=tx.now).where(Repository.id == repo_id).execute()
         told = f"Repository {tracked.repo_name} is paused: GitHub keeps its deliveries for 3 days"
         notices.post(tx, user_id, notices.TOLD, told)
@@ -198,9 +202,10 @@ def resume(tx: Tx, user_id: str, repo_id: str) -> Tracked:
     :raises OverLimit: it is paused because the owner has more than their tier allows
     """
     tracked = owned(tx, user_id, repo_id)
-    row = _there(repo_id)
+    row = there(repo_id)
     if row.paused_at is not None:
         Repository.update(paused_at=None, updated_at=tx.now).where(Repository.id == repo_id).execute()
+        Webhook.update(look_at=tx.now).where(Webhook.repo_id == repo_id).execute()
         if row.limited_at is None:
             notices.post(tx, user_id, notices.TOLD, f"Repository {tracked.repo_name} is resumed")
         audit.record(tx, "repo.resume", tracked.repo_name, repo_id=repo_id)
@@ -234,7 +239,7 @@ def rotate_secret(tx: Tx, repo_id: str, *, secret: str = "", overlap: timedelta 
     if not timedelta(0) <= overlap <= MAX_OVERLAP:
         raise Invalid(f"An overlap is between 0 and {MAX_OVERLAP.days} days.")
     secret = _given_or_new(secret)
-    row = _there(repo_id)
+    row = there(repo_id)
     Repository.update(
         secret=tx.vault.seal(secret.encode(), _purpose(repo_id)),
         old_secret=row.secret if overlap else None,
@@ -250,7 +255,7 @@ def secret_of(tx: Tx, repo_id: str) -> str:
 
     :raises NotFound: there is no such repository
     """
-    row = _there(repo_id)
+    row = there(repo_id)
     return tx.vault.open(bytes(row.secret), _purpose(repo_id)).decode()
 
 
@@ -259,7 +264,7 @@ def secret_state(tx: Tx, repo_id: str) -> dict[str, object]:
 
     :raises NotFound: there is no such repository
     """
-    row = _there(repo_id)
+    row = there(repo_id)
     old = row.old_secret_until is not None and row.old_secret_until > tx.now
     return {"old_secret_good_until": row.old_secret_until if old else None}
 
@@ -290,9 +295,12 @@ def hook_of(tx: Tx, repo_id: str) -> Hook | None:
     return Hook(name, opened, paused=paused_at is not None or limited_at is not None)
 
 
-def pinged(tx: Tx, repo_id: str) -> None:
-    """A signed ping came: the hook's sign of life."""
-    Repository.update(pinged_at=tx.now).where(Repository.id == repo_id).execute()
+def pinged(tx: Tx, repo_id: str, *, anew: bool = True) -> None:
+    """A signed ping came: the hook's sign of life.
+
+    :param anew: it was signed with the secret, not with the one before it
+    """
+    Repository.update(pinged_at=tx.now, pinged_anew=anew).where(Repository.id == repo_id).execute()
 
 
 def _memberships(user_id: str) -> "peewee.ModelSelect[Membership]":
@@ -320,7 +328,11 @@ def _tracked(row: Membership) -> Tracked:
     )
 
 
-def _there(repo_id: str) -> Repository:
+def there(repo_id: str) -> Repository:
+    """The row itself, for operations.
+
+    :raises NotFound: there is no such repository
+    """
     row = Repository.get_or_none(Repository.id == repo_id, Repository.removed_at.is_null())
     if row is None:
         raise _not_found(repo_id)

@@ -16,7 +16,7 @@ from cotexd.domain.tier import Entitlement, Tier
 from cotexd.errors import Conflict, Invalid
 from cotexd.operations import accounts, audit, notices
 from cotexd.store import Tx
-from cotexd.store.models import Repository, Setting, TierPrice, User
+from cotexd.store.models import Repository, Setting, TierPrice, User, Webhook
 from cotexd.store.models import Tier as TierRow
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
@@ -297,6 +297,7 @@ def _limit(tx: Tx, repo: Repository, *, paused: bool) -> bool:
         return False
     changed = Repository.update(limited_at=tx.now if paused else None, updated_at=tx.now)
     changed.where(Repository.id == repo.id).execute()
+    Webhook.update(look_at=tx.now).where(Webhook.repo_id == repo.id).execute()
     why = "is paused: you track more than your tier allows. GitHub keeps its events for 3 days"
     told = f"Repository {repo.name} {why if paused else 'is within the limit of your tier again'}"
     notices.post(tx, repo.user_id, notices.TOLD, told)

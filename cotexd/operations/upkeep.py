@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import peewee
 
-from cotexd.operations import audit, billing, notices, tokens
+from cotexd.operations import audit, billing, cursors, notices, recovery, tokens
 from cotexd.operations import sessions as sign_ins
 from cotexd.store import Tx
 from cotexd.store.models import Device, Event, LogState, Repository
@@ -84,6 +84,6 @@ def forget_old(tx: Tx) -> int:
     sessions = (Device.kind == "session") & (Device.seen_at < tx.now - SESSIONS_KEPT)
     devices = (Device.kind == "device") & (Device.seen_at < tx.now - DEVICES_KEPT)
     gone = int(Device.delete().where(sessions | devices).execute())
-    for room in (notices, tokens, sign_ins, audit, billing):
+    for room in (notices, tokens, sign_ins, audit, billing, recovery, cursors):
         gone += int(room.forget_old(tx))
     return gone

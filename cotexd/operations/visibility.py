@@ -18,6 +18,7 @@ from cotexd.domain.selection import Selection
 from cotexd.store import Tx
 from cotexd.store.models import Event, Membership, Repository
 
+_MOMENT = "COALESCE(sent_at, created_at)"
 _MAX_TERMS = 100
 """SELECTs in one compound; SQLite allows 500"""
 
@@ -101,8 +102,8 @@ def seek(
     conditions, filters = "", []
     for column, operator, value in (
         ("event_type", "=", event_type),
-        ("created_at", ">=", None if since is None else Event.created_at.db_value(since)),
-        ("created_at", "<=", None if until is None else Event.created_at.db_value(until)),
+        (_MOMENT, ">=", None if since is None else Event.created_at.db_value(since)),
+        (_MOMENT, "<=", None if until is None else Event.created_at.db_value(until)),
     ):
         if value is not None:
             conditions += f" AND {column} {operator} ?"

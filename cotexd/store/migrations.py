@@ -219,7 +219,45 @@ CREATE INDEX present_of_user ON present (user_id);
 CREATE INDEX present_on_node ON present (node_id);
 """
 
-STEPS: tuple[str, ...] = (_FIRST, _IDENTITY, _BILLING, _PRESENCE)
+_REPAIR = """
+ALTER TABLE repository ADD COLUMN pinged_anew {bool} NOT NULL DEFAULT {false};
+ALTER TABLE event ADD COLUMN sent_at BIGINT;
+ALTER TABLE node ADD COLUMN head BIGINT NOT NULL DEFAULT 0;
+CREATE TABLE webhook (
+  repo_id TEXT PRIMARY KEY REFERENCES repository (id),
+  hook_id BIGINT,
+  base TEXT NOT NULL DEFAULT '',
+  given_secret {blob},
+  given_at BIGINT,
+  look_at BIGINT NOT NULL,
+  looked_at BIGINT,
+  settled_at BIGINT,
+  problem TEXT NOT NULL DEFAULT '',
+  repaired BIGINT NOT NULL DEFAULT 0,
+  lost BIGINT NOT NULL DEFAULT 0
+);
+CREATE TABLE missing_delivery (
+  delivery_id TEXT NOT NULL,
+  repo_id TEXT NOT NULL REFERENCES repository (id),
+  event_type TEXT NOT NULL,
+  sent_at BIGINT NOT NULL,
+  asked INTEGER NOT NULL,
+  ask_at BIGINT NOT NULL,
+  given_up_at BIGINT,
+  PRIMARY KEY (delivery_id, repo_id)
+);
+CREATE TABLE acknowledgement (
+  minute BIGINT NOT NULL,
+  user_id TEXT NOT NULL REFERENCES "user" (id),
+  kind TEXT NOT NULL,
+  name TEXT NOT NULL,
+  seq BIGINT NOT NULL,
+  at BIGINT NOT NULL,
+  PRIMARY KEY (minute, user_id, kind, name)
+);
+"""
+
+STEPS: tuple[str, ...] = (_FIRST, _IDENTITY, _BILLING, _PRESENCE, _REPAIR)
 SCHEMA = len(STEPS)
 
 

@@ -256,6 +256,8 @@ class Repository(_Table):
     wants = peewee.TextField(null=True)
     """which deliveries become events, see domain.filter; null is all"""
     pinged_at = TimeField(null=True)
+    pinged_anew = peewee.BooleanField(default=False)
+    """that ping was signed with the secret, not with the one before it"""
     last_event_at = TimeField(null=True)
     created_at = TimeField()
     updated_at = TimeField()
@@ -298,14 +300,57 @@ class Event(_Table):
     filtered = peewee.BooleanField(default=False)
     """the repository's filter kept it out: only a stub, so that a redelivery stays out as well"""
     created_at = TimeField()
+    sent_at = TimeField(null=True)
+    """set for an event that was repaired: when GitHub first tried to deliver it"""
     summary = peewee.BlobField(null=True)
     """Summary as JSON"""
     payload = peewee.BlobField(null=True)
     """GitHub's JSON as received, zstd"""
 
 
+class Webhook(_Table):
+    """What is known of a repository's webhook at GitHub, and how far its deliveries there were looked through."""
+
+    repo_id = peewee.TextField(primary_key=True)
+    hook_id = peewee.BigIntegerField(null=True)
+    """GitHub's; set once its API has shown that this hook calls our own address of the repository"""
+    base = peewee.TextField(default="")
+    """under which address of this server it was set up; "" is the configuration's"""
+    given_secret = peewee.BlobField(null=True)
+    """the secret that GitHub was given, sealed; null where somebody else gave it"""
+    given_at = TimeField(null=True)
+    look_at = TimeField()
+    """when its deliveries are looked through next; set to now where something may be missing"""
+    looked_at = TimeField(null=True)
+    settled_at = TimeField(null=True)
+    """deliveries that GitHub made until then are here, or given up"""
+    problem = peewee.TextField(default="")
+    """why the last look failed"""
+    repaired = peewee.BigIntegerField(default=0)
+    lost = peewee.BigIntegerField(default=0)
+
+
+class MissingDelivery(_Table):
+    """A delivery whose payload GitHub's API does not show: asked for again, or given up. Kept for a month."""
+
+    delivery_id = peewee.TextField()
+    repo_id = peewee.TextField()
+    event_type = peewee.TextField()
+    sent_at = TimeField()
+    asked = peewee.IntegerField()
+    """how many times"""
+    ask_at = TimeField()
+    """when next"""
+    given_up_at = TimeField(null=True)
+
+    class Meta:
+        primary_key = peewee.CompositeKey("delivery_id", "repo_id")
+
+
 class Device(_Table):
     """How far each client of a user has come. See operations.cursors."""
+
+    user: User  # where a query joins it
 
     user_id = peewee.TextField()
     kind = peewee.TextField()
@@ -318,6 +363,21 @@ class Device(_Table):
 
     class Meta:
         primary_key = peewee.CompositeKey("user_id", "kind", "name")
+
+
+class Acknowledgement(_Table):
+    """The furthest that a client acknowledged in each minute in which it did; for `cotex event trace`."""
+
+    minute = peewee.BigIntegerField()
+    """since the epoch"""
+    user_id = peewee.TextField()
+    kind = peewee.TextField()
+    name = peewee.TextField()
+    seq = peewee.BigIntegerField()
+    at = TimeField()
+
+    class Meta:
+        primary_key = peewee.CompositeKey("minute", "user_id", "kind", "name")
 
 
 class Notice(_Table):
@@ -338,6 +398,8 @@ class Node(_Table):
     version = peewee.TextField()
     pid = peewee.IntegerField()
     connections = peewee.IntegerField()
+    head = peewee.BigIntegerField(default=0)
+    """the last seq that it handed to its clients"""
     started_at = TimeField()
     seen_at = TimeField()
 
@@ -378,7 +440,10 @@ ALL: tuple[type[_Table], ...] = (
     Repository,
     Membership,
     Event,
+    Webhook,
+    MissingDelivery,
     Device,
+    Acknowledgement,
     Notice,
     Node,
     Present,

@@ -3,15 +3,13 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-import msgspec
 from sanic import HTTPResponse
 from sanic.http import Http
 
 from cotexd import metrics
-from cotexd.domain import event, github, packing
-from cotexd.domain.event import Summary
+from cotexd.domain import github
 from cotexd.domain.github import Headers
 from cotexd.errors import BadSignature, CotexError, Invalid
 from cotexd.operations import events, repositories
@@ -73,7 +71,8 @@ def mount(app: App, hooks: "Hooks", refusal: Callable[[WebRequest, Exception], H
             app.ctx.limits.hit("signatures", request.ctx.address, MAX_BAD_SIGNATURES)
             raise
         if headers.event_type == "ping":
-            await app.ctx.store.write(repositories.pinged, repo_id)
+            anew = _is_signed(sent, body, hook.secrets[:1], accept_sha1=accept_sha1)
+            await app.ctx.store.write(repositories.pinged, repo_id, anew=anew)
             metrics.PINGS.inc()
             return answer({"pinged": True})
         given = (repo_id, hook.repo_name, headers, body, verified)
@@ -143,25 +142,19 @@ def _verified(hook: Hook | None, verify: Callable[[tuple[str, ...]], str]) -> tu
     return hook, verified
 
 
+def _is_signed(
+    headers: Mapping[str, str], body: bytes, secrets: tuple[str, ...], *, accept_sha1: bool
+) -> bool:
+    try:
+        github.check_signature(headers, body, secrets, accept_sha1=accept_sha1)
+    except BadSignature:
+        return False
+    return True
+
+
 def prepare(repo_id: str, repo_name: str, headers: Headers, body: bytes, verified: str) -> Incoming:
     delivery = github.read_body(repo_id, headers, body, verified)
-    big = len(body) > BIG
-    summary = event.summarise(delivery, repo_name, utc_now())
-    return Incoming(
-        repo_id=repo_id,
-        delivery_id=delivery.delivery_id,
-        event_type=delivery.event_type,
-        branch=summary.branch,
-        verified=verified,
-        summary=msgspec.json.encode(summary),
-        payload=packing.pack(delivery.payload) if big else delivery.payload,
-        paths=_paths(summary),
-        packed=big,
-    )
-
-
-def _paths(summary: Summary) -> tuple[str, ...] | None:
-    return event.Touched(summary.files, summary.metadata).paths if summary.files else ()
+    return events.prepare(delivery, repo_name, utc_now(), pack=len(body) > BIG)
 
 
 def count(accepted: Accepted, received: int, seconds: float) -> None:

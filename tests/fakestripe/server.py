@@ -68,6 +68,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._respond()
 
+    def do_PATCH(self) -> None:
+        self._respond()
+
     def do_DELETE(self) -> None:
         self._respond()
 

@@ -55,7 +55,8 @@ def test_no_name_breaks_out_of_its_string(user_id: str, repo: str):
     assert (told["type"], told["prev"]) == ("github_event", 6)
 
 
-def test_an_event_is_of_the_form_that_is_documented():
+@pytest.mark.parametrize("repaired", [False, True])
+def test_an_event_is_of_the_form_that_is_documented(repaired: bool):
     """It is joined from bytes: this holds it to the type of which /asyncapi.json is made."""
     summary = Summary("g", "push", "o/r", "main", "ada", NOW, "1 commit pushed to main", (), 1, ("a",), {})
     travelling = frame(
@@ -66,9 +67,13 @@ def test_an_event_is_of_the_form_that_is_documented():
         event_type="push",
         summary=msgspec.json.encode(summary),
         created_at=NOW,
+        repaired=repaired,
     )
-    sent = wire.github_event(wire.addressed_to("u"), travelling, 6)
-    assert sent == msgspec.json.encode(wire.GithubEvent("u", "u", "o/r", "push", summary, NOW, "e", 7, 6))
+    sent = json.loads(wire.github_event(wire.addressed_to("u"), travelling, 6))
+    documented = wire.GithubEvent("u", "u", "o/r", "push", summary, NOW, "e", 7, 6, repaired=repaired)
+    # What is not there is false: a legacy client sees no key that it does not know.
+    assert {"repaired": False} | sent == json.loads(msgspec.json.encode(documented))
+    assert ("repaired" in sent) is repaired
 
 
 def system(name: str, payload: dict) -> dict:

@@ -13,6 +13,7 @@ from cotexd.errors import CotexError, NotFound
 from cotexd.operations import (
     accounts,
     audit,
+    hooks,
     identities,
     levels,
     members,
@@ -79,6 +80,11 @@ DOINGS: dict[str, tuple[str, Callable[[Store, str], object]]] = {
         lambda store, repo: store.run(members.set_filter, owner(store), repo, FILTER),
     ),
     "repo.remove": ("octo/hello", lambda store, repo: store.run(repositories.remove, owner(store), repo)),
+    "webhook.setup": (
+        "octo/hello",
+        lambda store, repo: store.run(hooks.set_up, repo, 7, "https://x", "secret", ("created",)),
+    ),
+    "webhook.remove": ("octo/hello", lambda store, repo: store.run(hooks.removed, repo)),
     "secret.remove": (
         secrets.GITHUB_TOKEN,
         lambda store, repo: store.run(secrets.remove, secrets.GITHUB_TOKEN),
