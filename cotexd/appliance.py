@@ -19,8 +19,8 @@ import structlog
 from cotexd import __version__, config, metrics, telemetry
 from cotexd.config import Settings
 from cotexd.errors import CotexError, Failed
+from cotexd.flows.access import Access
 from cotexd.flows.billing import Account, Terms
-from cotexd.flows.hooks import Access
 from cotexd.flows.recovery import Recovery
 from cotexd.gateways import jwks
 from cotexd.live.hub import Hub

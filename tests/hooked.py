@@ -1,7 +1,10 @@
 """A data folder with repositories that are tracked, their hooks at GitHub, and a server on it that comes and goes."""
 
+import asyncio
 import dataclasses
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,6 +12,7 @@ from actors import Client, push
 from fakegithub import FakeGitHub
 
 from cotexd.config import Settings
+from cotexd.flows.access import Access
 from cotexd.operations import accounts, repositories, tiers, tokens
 from cotexd.operations.accounts import Account
 from cotexd.operations.repositories import Tracked
@@ -47,6 +51,10 @@ class World:
     def happen(self, count: int = 1, repo: str = "octo/hello", at: datetime | None = None) -> list[str]:
         return [self.github.happen(repo, "push", push(number), at=at) for number in range(count)]
 
+    async def happens(self, event: str = "push") -> str:
+        """The same beside a server on this loop, which must answer meanwhile."""
+        return await asyncio.to_thread(self.github.happen, "octo/hello", event, {})
+
     def logged(self) -> Counter[str]:
         """GUIDs in the log, each with how often it is there."""
         return Counter(
@@ -62,3 +70,15 @@ class World:
     def client(self, url: str, user: Account | None = None, **query: str) -> Client:
         token = self.store.run(tokens.issue, (user or self.ada).id, timedelta(hours=1)).token
         return Client(url, token, **query)
+
+    @asynccontextmanager
+    async def at_github(self, token: str | None = None) -> AsyncIterator[tuple[Store, Access]]:
+        """What a command has: a started store of its own, and GitHub."""
+        store = Store(self.settings.database, self.settings.data_dir)
+        store.start(lambda _: None, lambda: None)
+        access = Access(store, self.token if token is None else token, self.github.url)
+        try:
+            yield store, access
+        finally:
+            await access.close()
+            await store.stop()

@@ -1,11 +1,8 @@
 """The appliance with a certificate: TLS on its own port, without a proxy."""
 
 import asyncio
-import functools
-import ipaddress
 import ssl
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,11 +10,7 @@ import httpx
 import pytest
 from actors import WAIT, Client, GitHub
 from conftest import Serve, eventually
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
+from selfsigned import certificate, new_key
 from websockets.asyncio.client import connect
 
 from cotexd.appliance import Appliance
@@ -29,30 +22,6 @@ from cotexd.errors import Failed
 def database() -> str:
     """SQLite: TLS ends before a database is asked."""
     return ""
-
-
-@functools.cache
-def certificate() -> tuple[bytes, bytes]:
-    """One for 127.0.0.1 that signed itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "cotexd's tests")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return made.public_bytes(Encoding.PEM), private
 
 
 @pytest.fixture
@@ -175,8 +144,7 @@ async def test_a_certificate_that_cannot_be_used_is_told_before_anything_runs(se
     elif broken == "no key":
         secure.tls_key.write_text("")
     else:
-        key = ec.generate_private_key(ec.SECP256R1())
-        secure.tls_key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        secure.tls_key.write_bytes(new_key())
     with pytest.raises(Failed, match="cannot be used") as refused:
         await Appliance(secure).start()
     assert "PEM" in refused.value.hint

@@ -8,8 +8,8 @@ from conftest import Clock, eventually
 
 from cotexd import schedule
 from cotexd.errors import Unavailable
+from cotexd.flows.access import Access
 from cotexd.flows.billing import Account
-from cotexd.flows.hooks import Access
 from cotexd.flows.recovery import Recovery
 from cotexd.operations import events, nodes, repositories, upkeep
 from cotexd.operations.nodes import Server

@@ -14,7 +14,8 @@ from cotexd.domain import duration
 from cotexd.errors import CotexError, Invalid, NotFound, Unreachable
 from cotexd.flows import hooks as flows
 from cotexd.flows import recovery as repairs
-from cotexd.flows.hooks import Access, Standing
+from cotexd.flows.access import Access
+from cotexd.flows.hooks import Standing
 from cotexd.flows.recovery import Repaired
 from cotexd.gateways.github import SCOPES, GitHub, Hook, NoToken
 from cotexd.operations import hooks, repositories

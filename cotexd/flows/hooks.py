@@ -6,18 +6,17 @@ Each step is looked up before it is done, and noted after; so whatever was inter
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx
 import msgspec
 
 from cotexd.errors import CotexError, NotFound
-from cotexd.gateways.github import MAX_HOOKS, Attempt, Client, GitHub, Hook, NoToken, Wanted
-from cotexd.operations import hooks, nodes, recovery, repositories, secrets
+from cotexd.gateways.github import MAX_HOOKS, Attempt, GitHub, Hook, Wanted
+from cotexd.operations import hooks, nodes, recovery, repositories
 from cotexd.operations.hooks import Known
-from cotexd.store import Store, Tx
+from cotexd.store import Store
 
 Agreement = Literal["agrees", "differs", "unknown"]
 AGREES: Agreement = "agrees"
@@ -33,39 +32,6 @@ _LOOK_EVERY = 0.2
 """seconds"""
 NEAR_LIMIT = 18
 """hooks on one repository for one type of event; GitHub allows MAX_HOOKS"""
-
-
-class Access:
-    """GitHub's API with the right token for each repository: its own, the configuration's, or the server's."""
-
-    def __init__(
-        self,
-        store: Store,
-        token: str,
-        api_url: str = "",
-        ca_cert: Path | None = None,
-        *,
-        patience: float = 0.0,
-        limited: Callable[[float], None] = lambda _: None,
-    ) -> None:
-        """:param token: the configuration's; see gateways.github.Client for the others"""
-        self._store = store
-        self._token = token
-        self._client = Client(api_url, ca_cert, patience=patience, limited=limited)
-
-    async def github(self, repo_id: str) -> GitHub:
-        """:raises NoToken: there is none"""
-        token = await self._store.read(_token_of, repo_id)
-        if not token.own and not (self._token or token.servers):
-            raise NoToken
-        return self._client.as_(token.own or self._token or token.servers)
-
-    async def has_token(self) -> bool:
-        """Whether there is one for repositories that have none of their own."""
-        return bool(self._token or await self._store.read(secrets.get, secrets.GITHUB_TOKEN))
-
-    async def close(self) -> None:
-        await self._client.close()
 
 
 class SetUp(msgspec.Struct, frozen=True):
@@ -126,11 +92,6 @@ class Listed(msgspec.Struct, frozen=True):
     in_log: bool
 
 
-class _Tokens(msgspec.Struct, frozen=True):
-    own: str
-    servers: str
-
-
 async def find(github: GitHub, known: Known, bases: tuple[str, ...]) -> Hook | None:
     """The hook at GitHub that calls our own address of this repository, if there is one.
 
@@ -150,10 +111,13 @@ def ours(there: list[Hook], known: Known, bases: tuple[str, ...]) -> Hook | None
 
 def is_ours(url: str, known: Known, bases: tuple[str, ...]) -> bool:
     """Whether a hook's URL is this server's address of the repository."""
-    parts = urlsplit(url)
-    good = tuple(base for base in (*bases, known.base) if base)
-    return parts.path.endswith(known.path) and (
-        not good or any(_plain(url) == _plain(base + known.path) for base in good)
+    try:
+        plain = _plain(url)
+    except ValueError:
+        return False
+    good = [base for base in (*bases, known.base) if base]
+    return plain.path.endswith(known.path) and (
+        not good or any(plain == _plain(base + known.path) for base in good)
     )
 
 
@@ -394,13 +358,11 @@ def _unasked(known: Known, state: State, *problems: str) -> Standing:
     )
 
 
-def _plain(url: str) -> tuple[str, str, int | None, str, str]:
-    """A URL, so that two that mean the same are the same."""
+def _plain(url: str) -> SplitResult:
+    """A URL, so that two that mean the same are the same.
+
+    :raises ValueError: it is none
+    """
     parts = urlsplit(url)
     port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
-    return (parts.scheme, (parts.hostname or ""), port, parts.path, parts.query)
-
-
-def _token_of(tx: Tx, repo_id: str) -> _Tokens:
-    own = secrets.get(tx, secrets.GITHUB_TOKEN, repo_id=repo_id)
-    return _Tokens(own, secrets.get(tx, secrets.GITHUB_TOKEN))
+    return parts._replace(netloc=f"{parts.hostname}:{port}")

@@ -18,7 +18,7 @@ from cotexd import metrics
 from cotexd.domain import github as deliveries
 from cotexd.errors import CotexError, Invalid, NotFound
 from cotexd.flows import hooks as flows
-from cotexd.flows.hooks import Access
+from cotexd.flows.access import Access
 from cotexd.gateways.github import Attempt, GitHub, Hook, Limited, NoToken
 from cotexd.operations import events, hooks, nodes, recovery
 from cotexd.operations.events import Incoming

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import typer.main
 from actors import logged, push
+from fakegithub import FakeGitHub
 from receiver import Receiver
 
 from cotex import main
@@ -45,6 +46,7 @@ TIER = {"name", "repos", "requests", "users", "prices"}
 LEVEL = {"field", "value", "level"}
 EVENT = {
     *("id", "seq", "delivery_id", "event_type", "repo_id", "repo_name", "branch", "headline", "created_at"),
+    "repaired",
 }
 KEYS = {
     "init --user ada": {"data_dir", "database", "user"},
@@ -69,7 +71,7 @@ KEYS = {
     "repo share octo/hello --with grace": MEMBER,
     "repo unshare octo/hello --with bob": MEMBER,
     "repo remove octo/hello --yes": REPOSITORY,
-    "repo secret octo/hello": {"id", "repo_name", "old_secret_good_until", "webhook_secret"},
+    "repo secret octo/hello": {"id", "repo_name", "old_secret_good_until", "webhook_secret", "ping"},
     "tier list": TIER,
     "tier show pro": TIER,
     "tier add big --repos 50": TIER,
@@ -78,13 +80,28 @@ KEYS = {
     "tier set ada pro": ACCOUNT | {"pauses_at", "paused", "resumed", "dry_run"},
     "billing status": {"enabled", "live", "customers", "paying", "late", "synced_at"},
     "webhook url octo/hello": {"url"},
+    "webhook status": {
+        *(
+            "repo_name",
+            "repo_id",
+            "state",
+            "problems",
+            "hook_id",
+            "url",
+            "active",
+            "events",
+            "missing_events",
+        ),
+        *("secret", "reachable", "last_response", "last_delivery_at", "hooks", "repaired", "lost"),
+        *("looked_at", "settled_at"),
+    },
     "event list": EVENT,
     "event show 1": EVENT | {"verified", "summary", "payload"},
     "config show": {"key", "value", "origin", "about"},
     "config check": {"good", "file"},
     "config path": {"path", "exists"},
     "secret list": {"secrets", "signing_keys"},
-    "secret set stripe-key": {"name", "about", "is_set", "since"},
+    "secret set stripe-key": {"name", "about", "is_set", "since", "repo_name"},
     "secret remove stripe-key --yes": {"name", "is_set"},
     "secret rotate signing": {"kid", "state", "created_at"},
     "audit list": {"at", "actor", "via", "action", "target", "detail"},
@@ -102,6 +119,8 @@ AT_A_SERVER = {
     ("tail",),
     ("forward",),
     ("event", "send"),
+    ("event", "trace"),
+    *(("webhook", word) for word in ("setup", "ping", "deliveries", "redeliver", "repair", "remove")),
     ("billing", "sync"),
     ("billing", "setup"),
 }
@@ -140,6 +159,17 @@ REFUSALS = {
     "secret remove stripe-key": 2,
     "secret rotate other": 2,
     "billing sync": 1,
+    "event trace nowhere": 3,
+    "secret set stripe-key --repo octo/hello": 2,
+    "webhook setup octo/other": 3,
+    "webhook setup octo/hello": 5,
+    "webhook setup octo/hello --all --events push": 2,
+    "webhook ping octo/hello": 5,
+    "webhook deliveries octo/hello": 5,
+    "webhook redeliver octo/hello guid": 5,
+    "webhook repair octo/hello": 5,
+    "webhook repair --since soon": 2,
+    "webhook remove octo/hello --yes": 5,
     "billing setup --amount 900 --currency usd": 2,
     "log level loud": 2,
     "audit list --limit 0": 2,
@@ -174,6 +204,7 @@ LOOKS = [
     "tier list",
     "tier set ada pro --dry-run",
     "webhook url octo/hello",
+    "webhook status",
     "secret list",
     "audit list",
     "billing status",
@@ -231,6 +262,7 @@ def test_the_example_in_a_help_does_what_it_says(
     monkeypatch.chdir(tmp_path)
     Path("push.json").write_text('{"ref": "refs/heads/main", "commits": []}')
     Path("key.txt").write_text("sk_test_123\n")
+    Path("token.txt").write_text("ghp_123\n")
     if re.search("[|<>]", example):
         environment = cotex.environment(PATH=f"{main_folder()}:{os.environ['PATH']}")
         subprocess.run(["sh", "-c", example], env=environment, check=True)
@@ -263,6 +295,14 @@ def test_the_example_in_a_help_does_what_it_says(
             assert cotex("event", "send", "--repo", "octo/hello").code == 0
             assert forward.done().code == 0
         assert len(receiver.got) == 1
+    elif arguments[0] == "webhook" and arguments[1] != "url":
+        with FakeGitHub() as github:
+            environment = at_github(cotex, github, setting_up="setup" in arguments)
+            done = cotex(*arguments, COTEX_PUBLIC_URL="https://cotex.example", **environment)
+        assert done.code == 0, done.err
+    elif arguments[:2] == ["event", "trace"]:
+        guid = cotex("event", "list", "--json").json[0]["delivery_id"]
+        assert cotex(*(guid if each == "GUID" else each for each in arguments)).code == 0
     elif arguments[0] == "billing" and arguments[1] != "status":
         from fakestripe import FakeStripe
 
@@ -277,6 +317,16 @@ def test_the_example_in_a_help_does_what_it_says(
         assert done.code == 0, done.err
         if "--json" in arguments:
             assert done.json is not None
+
+
+def at_github(cotex, github: FakeGitHub, *, setting_up: bool) -> dict[str, str]:
+    """octo/hello is there, with a hook unless that is to be made, and a delivery that did not arrive."""
+    github.repository("octo/hello")
+    tracked = cotex("repo", "show", "octo/hello", "--json").json
+    if not setting_up:
+        github.hook("octo/hello", f"https://cotex.example{tracked['webhook_url']}", "s", ("*",))
+        github.happen("octo/hello", "push", push(), guid="0b989ba4-242f-11e5-81e1-c7b6966d2516")
+    return {"COTEX_GITHUB_API_URL": github.url, "COTEX_GITHUB_TOKEN": github.token()}
 
 
 def attached(cotex, user_id: str) -> None:

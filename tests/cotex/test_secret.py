@@ -9,7 +9,7 @@ def test_list_says_what_may_be_set_and_what_is(cotex, database: str):
     assert held(cotex) == {"stripe-key": False, "stripe-webhook": False, "github-token": False}
     assert cotex("secret", "set", "stripe-key", stdin="sk_test_1\n").code == 0
     assert held(cotex)["stripe-key"] is True
-    assert cotex("secret", "list").out.startswith("stripe-key\tyes\t")
+    assert cotex("secret", "list").out.startswith("stripe-key\t-\tyes\t")
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])

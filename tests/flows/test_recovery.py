@@ -18,7 +18,6 @@ from hooked import PUBLIC, World
 from cotexd.domain.filter import Filter
 from cotexd.errors import NotFound
 from cotexd.flows import recovery as flows
-from cotexd.flows.hooks import Access
 from cotexd.flows.recovery import Repaired
 from cotexd.gateways.github import Limited
 from cotexd.operations import accounts, events, hooks, recovery, repositories, upkeep
@@ -38,21 +37,8 @@ async def running(world: World) -> AsyncIterator[Server]:
     world.is_down()
 
 
-@asynccontextmanager
-async def repairing(world: World, **settings: Any) -> AsyncIterator[tuple[Store, Access]]:
-    """What the command line has: a started store, and GitHub."""
-    store = Store(world.settings.database, world.settings.data_dir)
-    store.start(lambda _: None, lambda: None)
-    access = Access(store, world.token, world.github.url, **settings)
-    try:
-        yield store, access
-    finally:
-        await access.close()
-        await store.stop()
-
-
 async def repair(world: World, tracked: Tracked, **options: Any) -> Repaired:
-    async with repairing(world) as (store, access):
+    async with world.at_github() as (store, access):
         return await flows.repair(store, await access.github(tracked.id), tracked.id, (PUBLIC,), **options)
 
 
