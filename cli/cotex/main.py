@@ -20,6 +20,7 @@ COMMANDS = {
     "init": "Set up the data folder, the keys and the first user.",
     "serve": "Run the server.",
     "status": "What runs, and on what.",
+    "doctor": "Whether everything is as it must be.",
     "user": "Users: add, list, show, disable, remove, passwd, token.",
     "repo": "Tracked repositories: add, list, show, share, filter, remove.",
     "tier": "Tiers: list, show, add, edit, remove, set.",

@@ -28,6 +28,11 @@ class Access:
         self._token = token
         self._client = Client(api_url, ca_cert, patience=patience, limited=limited)
 
+    @property
+    def base(self) -> str:
+        """Of the API."""
+        return self._client.base
+
     async def github(self, repo_id: str) -> GitHub:
         """:raises NoToken: there is none"""
         token = await self._store.read(_token_of, repo_id)

@@ -72,6 +72,10 @@ class Dialect(ABC):
     def size(self, database: peewee.Database) -> int:
         """Bytes on disk."""
 
+    @abstractmethod
+    def damage(self, database: peewee.Database) -> str:
+        """What the database itself finds wrong with its data; "" if nothing."""
+
     def translate(self, sql: str) -> str:
         for name, meaning in self.translations.items():
             sql = sql.replace("{" + name + "}", meaning)
@@ -168,6 +172,10 @@ class Sqlite(Dialect):
         pages = database.execute_sql("PRAGMA page_count").fetchone()[0]
         return int(pages) * int(database.execute_sql("PRAGMA page_size").fetchone()[0])
 
+    def damage(self, database: peewee.Database) -> str:
+        found = [row[0] for row in database.execute_sql("PRAGMA quick_check(3)").fetchall()]
+        return "" if found == ["ok"] else "; ".join(found)
+
 
 class _SqliteWatcher(Watcher):
     def __init__(self, path: Path, sleep: Callable[[float], object]) -> None:
@@ -259,6 +267,11 @@ class Postgres(Dialect):
 
     def size(self, database: peewee.Database) -> int:
         return int(database.execute_sql("SELECT pg_database_size(current_database())").fetchone()[0])
+
+    def damage(self, database: peewee.Database) -> str:
+        # It checks its pages as it reads them; what it can be asked is whether it answers.
+        database.execute_sql("SELECT 1")
+        return ""
 
 
 class _PostgresWatcher(Watcher):

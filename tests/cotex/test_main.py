@@ -52,6 +52,7 @@ KEYS = {
     "init --user ada": {"data_dir", "database", "user"},
     "status": {"servers", "data_dir", "database", "totals"},
     "user add linus": ACCOUNT,
+    "doctor": {"check", "status", "detail", "fix"},
     "user list": ACCOUNT,
     "user show ada": ACCOUNT,
     "user disable ada": ACCOUNT,
@@ -188,6 +189,7 @@ REFUSALS = {
 LOOKS = [
     "init --user ada",
     "status",
+    "doctor",
     "user add ada --if-not-exists",
     "user list",
     "user show ada",

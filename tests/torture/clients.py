@@ -259,7 +259,9 @@ class OnSocket(Client):
             here = self.rule.cursor.seq
             self._acked = max(self._acked or 0, here)
             await _say(websocket, event="ack", seq=here)
-        if self.spec.temper == "restless" and self._dice.random() < RESUMES and not self.world.calm.is_set():
+        restless = self.spec.temper == "restless" and not self.world.calm.is_set()
+        # Not a second one before the first is answered: nobody could tell which of them a hello is the answer to.
+        if restless and self._asked is None and self._dice.random() < RESUMES:
             self._asked = self.rule.cursor
             await _say(websocket, event="resume", cursor=str(self._asked))
         if self._hangs_up():
