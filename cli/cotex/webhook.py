@@ -345,7 +345,7 @@ def rotate_secret(context: typer.Context, repo_id: str, overlap: timedelta) -> f
 
 
 def _base(given: str | None, current: Settings, known: Known) -> str:
-    base = (given or known.base or current.public_url).rstrip("/").removesuffix(known.path)
+    base = (given or current.public_url or known.base).rstrip("/").removesuffix(known.path)
     if not base.startswith(("https://", "http://")):
         raise Invalid(
             f'"{base}" is not an address that GitHub could call.'

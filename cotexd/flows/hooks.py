@@ -182,11 +182,10 @@ async def rotate(
             f"No hook of {known.repo_name} at GitHub is known.",
             hint=f"Make it, or find it: cotex webhook setup {known.repo_name}",
         )
-    if known.secret_given is False:
-        say("A new secret is here already, and GitHub does not have it yet: going on from there.")
-    else:
-        await store.write(repositories.rotate_secret, repo_id, overlap=overlap)
+    if await store.write(hooks.begin_rotation, repo_id, overlap):
         say("The new secret holds here, beside the old one.")
+    else:
+        say("A new secret is here already, and GitHub does not have it yet: going on from there.")
     secret = await store.read(repositories.secret_of, repo_id)
     await github.give_secret(known.repo_name, known.hook_id, secret)
     await store.write(hooks.gave, repo_id, secret, overlap)

@@ -67,6 +67,19 @@ def note(tx: Tx, repo_id: str, hook_id: int, base: str | None = None) -> None:
     Webhook.update(hook_id=hook_id, **given).where(Webhook.repo_id == repo_id).execute()
 
 
+def begin_rotation(tx: Tx, repo_id: str, overlap: timedelta) -> bool:
+    """Make a new secret, unless there is one already that GitHub does not have; False then.
+
+    Another one would drop the old one here, with which GitHub still signs.
+    """
+    if known(tx, repo_id).secret_given is None:
+        gave(tx, repo_id, repositories.secret_of(tx, repo_id))  # whoever made the hook has
+    if known(tx, repo_id).secret_given is False:
+        return False
+    repositories.rotate_secret(tx, repo_id, overlap=overlap)
+    return True
+
+
 def gave(tx: Tx, repo_id: str, secret: str, overlap: timedelta = timedelta(0)) -> None:
     """GitHub has taken `secret`.
 

@@ -134,6 +134,18 @@ def test_setup_twice_changes_nothing(command: AtGitHub, untouched: Tracked):
     assert second == {**first, "created": False}
 
 
+def test_setup_follows_the_configuration_when_the_server_moves(
+    command: AtGitHub, world: World, untouched: Tracked
+):
+    command("webhook", "setup", "octo/hello")
+    moved = command(
+        "webhook", "setup", "octo/hello", "--json", COTEX_PUBLIC_URL="https://new.example.com"
+    ).json
+    assert (moved["created"], moved["changed"]) == (False, ["URL"])
+    (hook,) = world.github.hooks("octo/hello")
+    assert hook.url == f"https://new.example.com{untouched.webhook_url}"
+
+
 def test_a_token_for_one_repository_is_set_from_standard_input(
     command: AtGitHub, world: World, untouched: Tracked
 ):

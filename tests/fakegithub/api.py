@@ -192,8 +192,9 @@ class Api:
             insecure_ssl=str(config.get("insecure_ssl", "0")),
         )
         hook = at.repo.hooks[made]
+        answer = reply(201, self._shown(hook, at.repo))
         self._fake.ping(at.repo, hook)
-        return reply(201, self._shown(hook, at.repo))
+        return answer
 
     def _change(self, at: At) -> Answer:
         hook, given = at.hook, at.request.body

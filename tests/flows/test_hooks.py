@@ -225,6 +225,20 @@ async def test_a_rotation_that_was_interrupted_goes_on_with_the_same_secret(
     assert the_hook(world).secret == new == world.store.look(repositories.secret_of, tracked.id)
 
 
+async def test_a_rotation_of_a_hook_that_was_made_by_hand_goes_on_with_the_same_secret_too(
+    world: World, server: Server
+):
+    tracked = world.track()
+    world.store.run(hooks.note, tracked.id, world.hooks["octo/hello"])
+    for _ in range(2):
+        world.github.fail("PATCH", "/config$", cut=True)
+        with pytest.raises(Unreachable):
+            await rotate(world, tracked)
+        await world.happens()
+    assert {each.status_code for each in world.github.deliveries(world.hooks["octo/hello"])} == {200}
+    assert await rotate(world, tracked) == "arrived"
+
+
 async def test_a_rotation_whose_ping_was_interrupted_can_be_run_again(
     world: World, tracked: Tracked, server: Server
 ):
