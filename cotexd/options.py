@@ -100,7 +100,12 @@ def url(value: object) -> str:
     url = text(value).rstrip("/")
     try:
         parts = urlsplit(url)
-        good = not url or (parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0)
+        good = not url or (
+            parts.scheme in {"http", "https"}
+            and bool(parts.hostname)
+            and parts.port != 0
+            and parts.username is None  # a password would be shown, and sent, wherever the address is
+        )
     except ValueError:
         good = False
     if not good:

@@ -55,7 +55,12 @@ class Schedule:
         )
         for name, interval, work in table:
             self._scheduler.add_job(
-                _guarded(name, work), "interval", seconds=interval.total_seconds(), name=name
+                _guarded(name, work),
+                "interval",
+                seconds=interval.total_seconds(),
+                name=name,
+                # A repair takes its time, and sees for itself that there is only one.
+                max_instances=2 if name == "repair" else 1,
             )
 
     async def start(self, first: Server) -> None:

@@ -1,6 +1,7 @@
 """`cotex doctor`"""
 
 import asyncio
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,24 +40,36 @@ def doctor(
 def _look(context: typer.Context, *, fix: bool) -> list[Finding]:
     try:
         current = local.settings(context)
-    except CotexError as error:
-        first = Finding("configuration", "fail", error.message, "cotex config check")
+    except (CotexError, OSError) as error:
+        told = error.message.replace("\n", " ") if isinstance(error, CotexError) else str(error)
+        first = Finding("configuration", "fail", told, "cotex config check")
         return [first, *flows.unchecked(CHECKS[1:], "the configuration is not good")]
     told = str(current.file or "no file, defaults and environment only")
-    found = [Finding("configuration", "ok", told)]
-    places = StoreFiles(current.data_dir)
-    if current.data_dir.exists():
-        found += [flows.files(places, fix=fix), flows.space(current.data_dir)]
+    # Before the database is opened: that refuses what others can look into.
+    found = [
+        Finding("configuration", "ok", told),
+        flows.files(current.data_dir, _secret_files(current), fix=fix),
+    ]
     try:
         with local.opened(context) as store:
-            if len(found) == 1:
-                found += [flows.files(places, fix=fix), flows.space(current.data_dir)]
-            return found + asyncio.run(_examine(store, current))
+            found += asyncio.run(_examine(store, current))
     except CotexError as error:
-        seen = {each.check for each in found} | {"database"}
-        rest = [each for each in CHECKS if each not in seen]
-        broken = Finding("database", "fail", error.message, error.hint)
-        return [*found, broken, *flows.unchecked(rest, "the database cannot be opened")]
+        found.append(Finding("database", "fail", error.message, error.hint))
+        found += asyncio.run(flows.from_outside(current.public_url))
+    if current.data_dir.exists():
+        found.append(flows.space(current.data_dir))
+    seen = {each.check for each in found}
+    rest = [each for each in CHECKS if each not in seen]
+    return [*found, *flows.unchecked(rest, "the database cannot be opened")]
+
+
+def _secret_files(current: Settings) -> list[Path]:
+    places = StoreFiles(current.data_dir)
+    database = places.database
+    if current.database.startswith("sqlite:"):
+        database = Path(current.database.removeprefix("sqlite:").removeprefix("///"))
+    beside = [database.with_name(database.name + end) for end in ("", "-wal", "-shm")]
+    return [places.key, places.lineage, *beside]
 
 
 async def _examine(store: Store, current: Settings) -> list[Finding]:

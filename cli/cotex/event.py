@@ -110,7 +110,7 @@ def trace_(
         [
             (name.replace("_", " "), value)
             for name, value in msgspec.structs.asdict(found).items()
-            if name != "devices" and value not in {None, 0}
+            if name != "devices" and value is not None and (value or name == "published")
         ]
     )
     view.table(

@@ -142,6 +142,9 @@ def secret(
     repo: Repo,
     rotate: Annotated[bool, typer.Option("--rotate", help="Make a new secret, and show it once.")] = False,
     overlap: Annotated[str, typer.Option(help="How long the old one stays good.")] = "24h",
+    only_here: Annotated[
+        bool, typer.Option("--only-here", help="Leave GitHub alone, and show the new one to paste there.")
+    ] = False,
     as_json: view.Json = False,
 ) -> None:
     """Say what secret a webhook has; with --rotate, give it a new one.
@@ -151,7 +154,8 @@ def secret(
     kept = duration.parse(overlap)
     with local.opened(context) as store:
         tracked = store.look(repositories.find, repo)
-        at_github = rotate and store.look(hooks.known, tracked.id).hook_id is not None
+        known = store.look(hooks.known, tracked.id)
+        at_github = rotate and not only_here and known.hook_id is not None
         if rotate and not at_github:
             tracked = store.run(repositories.rotate_secret, tracked.id, overlap=kept)
     ping = _rotate_at_github(context, tracked.id, kept) if at_github else None

@@ -17,7 +17,7 @@ from cotexd.flows import recovery as repairs
 from cotexd.flows.access import Access
 from cotexd.flows.hooks import Standing
 from cotexd.flows.recovery import Repaired
-from cotexd.gateways.github import SCOPES, GitHub, Hook, NoToken
+from cotexd.gateways.github import SCOPES, GitHub, Hook
 from cotexd.operations import hooks, repositories
 from cotexd.operations.hooks import Known
 from cotexd.store import Store, utc_now
@@ -50,13 +50,7 @@ class At(msgspec.Struct, frozen=True):
 
     async def hook(self) -> Hook:
         """:raises NotFound: GitHub shows none that calls this server"""
-        found = await flows.find(self.github, self.known, self.bases)
-        if found is None:
-            raise NotFound(
-                f"GitHub has no hook of {self.known.repo_name} that calls this server.",
-                hint=f"Make it: cotex webhook setup {self.known.repo_name}",
-            )
-        return found
+        return await flows.the_hook(self.github, self.known, self.bases)
 
 
 @app.callback()
@@ -274,10 +268,10 @@ def repair(
                     dry_run=dry_run,
                     progress=lambda: shown(next(count)),
                 )
-            except (NotFound, NoToken) as error:
+            except CotexError as error:
                 if repo is not None:
                     raise
-                # One that nobody has set up is no reason to leave out the others.
+                # What is wrong with one is no reason to leave out the others.
                 return Repaired(known.repo_name, problem=error.message)
 
         count = itertools.count(1)
@@ -339,7 +333,7 @@ def rotate_secret(context: typer.Context, repo_id: str, overlap: timedelta) -> f
     """Give a hook a new secret, here and at GitHub: `cotex repo secret REPO --rotate`."""
 
     async def do(at: At, _: Settings) -> flows.Ping:
-        return await flows.rotate(at.store, at.github, repo_id, overlap, view.say)
+        return await flows.rotate(at.store, at.github, repo_id, overlap, bases=at.bases, say=view.say)
 
     return _at_github(context, repo_id, do)
 

@@ -1,6 +1,7 @@
 """Who asks GitHub's API: each repository with the token that is for it."""
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -28,10 +29,12 @@ class Access:
         self._token = token
         self._client = Client(api_url, ca_cert, patience=patience, limited=limited)
 
-    @property
-    def base(self) -> str:
-        """Of the API."""
-        return self._client.base
+    async def clock(self) -> datetime | None:
+        """What time it is at GitHub; None if there is no token, or it does not say.
+
+        :raises Unreachable: it does not answer
+        """
+        return await self._client.clock() if await self.has_token() else None
 
     async def github(self, repo_id: str) -> GitHub:
         """:raises NoToken: there is none"""

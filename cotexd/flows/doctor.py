@@ -15,16 +15,18 @@ import msgspec
 
 from cotexd import __version__
 from cotexd.domain import duration
-from cotexd.errors import CotexError, Failed, Unreachable
+from cotexd.errors import CotexError, Failed, Forbidden, Unauthorized, Unavailable, Unreachable
 from cotexd.flows import hooks as flows
 from cotexd.flows.access import Access
 from cotexd.flows.billing import Account, BillingDisabled
+from cotexd.flows.hooks import Standing
 from cotexd.gateways import probe
 from cotexd.gateways.github import NoToken
 from cotexd.gateways.probe import Seen
 from cotexd.gateways.stripe import EVENTS
-from cotexd.operations import backups, hooks, nodes
-from cotexd.store import Store, StoreFiles, migrations, utc_now
+from cotexd.operations import backups, hooks, nodes, signing
+from cotexd.operations.hooks import Known
+from cotexd.store import Store, Tx, migrations, utc_now
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -45,9 +47,10 @@ CHECKS = (
 )
 WITHIN = 10.0
 """seconds for one check"""
-AT_GITHUB_WITHIN = 60.0
-"""seconds for all repositories together"""
+LONG = 60.0
+"""seconds for those that may take long: the whole database, and all repositories at GitHub"""
 AT_ONCE = 4
+MAX_NAMED = 10
 LITTLE_SPACE, NO_SPACE = 2**30, 100 * 2**20
 """bytes"""
 OFF, FAR_OFF = timedelta(seconds=5), timedelta(seconds=60)
@@ -73,20 +76,29 @@ class Patient(msgspec.Struct, frozen=True):
     stripe: Account
 
 
-def files(places: StoreFiles, *, fix: bool) -> Finding:
-    """:param fix: close what others can look into"""
-    loose = [
-        (path, wanted)
-        for path, wanted in [(places.folder, 0o700), *((each, 0o600) for each in _files(places))]
-        if path.exists() and stat.S_IMODE(path.stat().st_mode) & ~wanted
-    ]
-    if not loose:
-        return Finding("files", "ok", f"{places.folder} is closed to others")
-    if fix:
-        for path, wanted in loose:
-            path.chmod(wanted)
-        return Finding("files", "ok", f"closed to others: {', '.join(path.name for path, _ in loose)}")
-    names = ", ".join(path.name for path, _ in loose)
+Look = Callable[[Patient], Awaitable[Finding]]
+
+
+def files(folder: Path, secret: Iterable[Path], *, fix: bool) -> Finding:
+    """:param secret: files that nobody else may read, if they are there
+    :param fix: close what others can look into
+    """
+    try:
+        loose = [
+            (path, wanted)
+            for path, wanted in [(folder, 0o700), *((each, 0o600) for each in secret)]
+            if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077
+        ]
+        if not loose:
+            return Finding("files", "ok", f"{folder} is closed to others")
+        names = ", ".join(path.name for path, _ in loose)
+        if fix:
+            for path, wanted in loose:
+                path.chmod(wanted)
+            return Finding("files", "ok", f"closed to others: {names}")
+    except OSError as error:
+        told = f"they cannot be looked at: {error.strerror}: {error.filename}"
+        return Finding("files", "fail", told, "run it as the account that the server runs as")
     commands = " && ".join(f"chmod {wanted:o} {path}" for path, wanted in loose)
     return Finding("files", "fail", f"others on this machine can look into {names}", commands)
 
@@ -95,9 +107,9 @@ def space(folder: Path) -> Finding:
     usage = shutil.disk_usage(folder)
     told = f"{usage.free / 2**30:.1f} GiB of {usage.total / 2**30:.1f} are free at {folder}"
     if usage.free < NO_SPACE:
-        return Finding("space", "fail", told, "cotex config show retention, and a larger disk")
+        return Finding("space", "fail", told, "make room, or take a larger disk")
     if usage.free < LITTLE_SPACE:
-        return Finding("space", "warn", told, "keep less: COTEX_RETENTION=7d, or a larger disk")
+        return Finding("space", "warn", told, "make room, or take a larger disk")
     return Finding("space", "ok", told)
 
 
@@ -106,20 +118,33 @@ def unchecked(checks: Iterable[str], why: str) -> list[Finding]:
 
 
 async def examine(patient: Patient) -> list[Finding]:
-    """All that needs the database, in the order of CHECKS, `space` left out."""
-    looks: tuple[tuple[str, Callable[[Patient], Awaitable[Finding]], float], ...] = (
-        ("database", _database, AT_GITHUB_WITHIN),
+    """All that needs the database."""
+    looks: tuple[tuple[str, Look, float], ...] = (
+        ("database", _database, LONG + WITHIN),
         ("schema", _schema, WITHIN),
         ("clock", _clock, WITHIN),
         ("server", _server, WITHIN),
-        ("public_url", _public_url, WITHIN),
-        ("tls", _tls, WITHIN),
-        ("websocket", _websocket, WITHIN),
-        ("github", _github, AT_GITHUB_WITHIN),
+        ("github", _github, LONG + WITHIN),
         ("stripe", _stripe, WITHIN),
         ("backup", _backup, WITHIN),
     )
-    return [await _bounded(name, look(patient), within) for name, look, within in looks]
+    ours = await patient.store.read(_keys)
+    return [
+        *[await _bounded(name, look(patient), within) for name, look, within in looks],
+        *await from_outside(patient.public_url, ours),
+    ]
+
+
+async def from_outside(public_url: str, ours: frozenset[str] = frozenset()) -> list[Finding]:
+    """What is seen of the server through whatever stands before it.
+
+    :param ours: the ids of this server's signing keys, where they are known
+    """
+    return [
+        await _bounded("public_url", _public_url(public_url, ours), WITHIN),
+        await _bounded("tls", _tls(public_url), WITHIN),
+        await _bounded("websocket", _websocket(public_url), WITHIN),
+    ]
 
 
 async def _bounded(check: str, look: Awaitable[Finding], within: float) -> Finding:
@@ -133,11 +158,15 @@ async def _bounded(check: str, look: Awaitable[Finding], within: float) -> Findi
 
 
 async def _database(patient: Patient) -> Finding:
-    damage = await asyncio.to_thread(patient.store.damage)
-    if damage:
-        return Finding("database", "fail", f"it is damaged: {damage}", "restore a backup")
     about = await asyncio.to_thread(patient.store.describe)
-    return Finding("database", "ok", f"{about.engine}, {about.size_bytes / 2**20:.1f} MiB, is whole")
+    told = f"{about.engine}, {about.size_bytes / 2**20:.1f} MiB"
+    try:
+        damage = await asyncio.to_thread(patient.store.dialect.damage, LONG)
+    except Unavailable as error:
+        return Finding("database", "warn", f"{told}; not checked to its end: {error.message}")
+    if damage:
+        return Finding("database", "fail", f"{told}, is damaged: {damage}", "restore a backup")
+    return Finding("database", "ok", f"{told}, is whole")
 
 
 async def _schema(patient: Patient) -> Finding:
@@ -150,16 +179,15 @@ async def _schema(patient: Patient) -> Finding:
 
 
 async def _clock(patient: Patient) -> Finding:
-    there, whose = None, ""
-    if patient.public_url:
-        with_it = await _seen(probe.health(patient.public_url))
-        there, whose = (with_it.clock, patient.public_url) if isinstance(with_it, Seen) else (None, "")
-    if there is None and await patient.access.has_token():
-        there, whose = await probe.clock(patient.access.base), patient.access.base
+    # Our own server's time would be this machine's.
+    try:
+        there = await patient.access.clock()
+    except Unreachable as error:
+        return Finding("clock", "warn", f"not checked: {error.message}")
     if there is None:
-        return Finding("clock", "ok", "nothing to compare it with")
+        return Finding("clock", "ok", "nothing to compare it with: with a token, it is GitHub's")
     off = abs(utc_now() - there)
-    told = f"{off.total_seconds():.0f} s off that of {whose}"
+    told = f"{off.total_seconds():.0f} s off GitHub's"
     if off < OFF:
         return Finding("clock", "ok", told)
     return Finding("clock", "fail" if off > FAR_OFF else "warn", told, "timedatectl set-ntp true")
@@ -169,91 +197,107 @@ async def _server(patient: Patient) -> Finding:
     running = await asyncio.to_thread(patient.store.look, nodes.running)
     if not running:
         return Finding("server", "warn", "none runs on this database", "cotex serve")
-    other = [each.version for each in running if each.version != __version__]
-    if other:
-        told = f"{running[0].url} is version {other[0]}, and this command {__version__}"
+    other = next((each for each in running if each.version != __version__), None)
+    if other is not None:
+        told = f"{other.url} is version {other.version}, and this command {__version__}"
         return Finding("server", "warn", told, "restart it with the version that is installed")
     return Finding("server", "ok", f"{len(running)} running, version {__version__}")
 
 
-async def _public_url(patient: Patient) -> Finding:
-    if not patient.public_url:
+async def _public_url(public_url: str, ours: frozenset[str]) -> Finding:
+    if not public_url:
         return _not_public("public_url")
-    seen = await _seen(probe.health(patient.public_url))
+    seen = await _seen(probe.health(public_url))
+    fix = "docs/operations.md: put a proxy with TLS before it"
     if isinstance(seen, Unreachable):
-        told = f"{patient.public_url} does not answer: {seen.message}"
-        return Finding("public_url", "fail", told, "docs/operations.md: behind a proxy")
+        return Finding("public_url", "fail", f"{public_url} does not answer: {seen.message}", fix)
     if not seen.version:
-        told = f"what answers at {patient.public_url} ({seen.status}) is not cotexd"
-        return Finding("public_url", "fail", told, "docs/operations.md: behind a proxy")
-    return Finding("public_url", "ok", f"{patient.public_url} is cotexd {seen.version}")
+        return Finding(
+            "public_url", "fail", f"what answers at {public_url} ({seen.status}) is not cotexd", fix
+        )
+    if ours and not ours & await probe.keys(public_url):
+        return Finding("public_url", "fail", f"what answers at {public_url} is another cotexd than this", fix)
+    return Finding("public_url", "ok", f"{public_url} is cotexd {seen.version}")
 
 
-async def _tls(patient: Patient) -> Finding:
-    if not patient.public_url:
+async def _tls(public_url: str) -> Finding:
+    if not public_url:
         return _not_public("tls")
-    if not patient.public_url.startswith("https://"):
+    if not public_url.startswith("https://"):
         told = "without it, tokens and events can be read on their way"
         return Finding(
             "tls", "warn", told, "a proxy with a certificate (config/Caddyfile), or tls.cert and tls.key"
         )
-    seen = await _seen(probe.health(patient.public_url))
+    seen = await _seen(probe.health(public_url))
     if isinstance(seen, Unreachable):
         if "CERTIFICATE" in seen.message:
             return Finding(
-                "tls", "fail", seen.message, "GitHub delivers to no certificate that it cannot check"
+                "tls", "fail", seen.message, "GitHub delivers only where it can check the certificate"
             )
         return Finding("tls", "warn", "not checked: it does not answer")
     if seen.certificate_ends is None:
         return Finding("tls", "ok", "the certificate is good")
-    left = seen.certificate_ends - utc_now()
     told = f"the certificate is good until {seen.certificate_ends:%Y-%m-%d}"
-    if left < CERTIFICATE_ENDS_SOON:
+    if seen.certificate_ends - utc_now() < CERTIFICATE_ENDS_SOON:
         return Finding("tls", "warn", told, "renew it")
     return Finding("tls", "ok", told)
 
 
-async def _websocket(patient: Patient) -> Finding:
-    if not patient.public_url:
+async def _websocket(public_url: str) -> Finding:
+    if not public_url:
         return _not_public("websocket")
-    seen = await _seen(probe.handshake(patient.public_url))
+    seen = await _seen(probe.handshake(public_url))
     if isinstance(seen, Unreachable):
         return Finding("websocket", "warn", "not checked: it does not answer")
     if not seen.handshake_came:
-        told = f"the handshake does not come through: {patient.public_url}/ws answers {seen.status}"
+        told = f"the handshake does not come through: {public_url}/ws answers {seen.status}"
         return Finding("websocket", "fail", told, "let the proxy pass upgrades: docs/operations.md")
     return Finding("websocket", "ok", "the handshake comes through")
 
 
 async def _github(patient: Patient) -> Finding:
-    store, tracked = patient.store, await asyncio.to_thread(patient.store.look, hooks.all_known)
+    tracked = await patient.store.read(hooks.all_known)
     if not tracked:
         if await patient.access.has_token():
             return Finding("github", "ok", "there is a token, and no repository is tracked yet")
         return _no_token(NoToken())
-    bases = (patient.public_url,) if patient.public_url else ()
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def look(known: hooks.Known) -> flows.Standing:
+    async def look(known: Known) -> tuple[Known, Standing | CotexError]:
         async with gate:
-            try:
-                github = await patient.access.github(known.repo_id)
-                return await flows.standing(store, github, known.repo_id, bases)
-            except NoToken:
-                raise
-            except CotexError as error:
-                return flows.unasked(known, error)
+            return known, await _standing(patient, known)
 
-    try:
-        found = await asyncio.gather(*map(look, tracked))
-    except NoToken as error:
-        return _no_token(error)
-    wrong = [each for each in found if each.state != "ok"]
-    if not wrong:
+    looking = [asyncio.create_task(look(each)) for each in tracked]
+    done, late = await asyncio.wait(looking, timeout=LONG)
+    for each in late:
+        each.cancel()
+    found = [each.result() for each in done]
+    refused = [each for _, each in found if isinstance(each, Unauthorized | Forbidden)]
+    if len(refused) == len(found) and all(isinstance(each, NoToken) for each in refused):
+        return _no_token(NoToken())
+    told = [
+        f"{known.repo_name}: {each.message if isinstance(each, CotexError) else ' '.join(each.problems)}"
+        for known, each in found
+        if isinstance(each, CotexError) or each.state != "ok"
+    ]
+    if late:
+        told.append(f"{len(late)} were not asked for in time")
+    if not told:
         return Finding("github", "ok", f"{len(found)} hooks are as they must be")
-    told = "; ".join(f"{each.repo_name}: {' '.join(each.problems)}" for each in wrong[:10])
-    fail = any(each.state in {"broken", "missing"} for each in wrong)
-    return Finding("github", "fail" if fail else "warn", told, f"cotex webhook setup {wrong[0].repo_name}")
+    wrong = [each for _, each in found if isinstance(each, Standing) and each.state != "ok"]
+    fix = refused[0].hint if refused else f"cotex webhook setup {wrong[0].repo_name}" if wrong else ""
+    more = f" (and {len(told) - MAX_NAMED} more)" if len(told) > MAX_NAMED else ""
+    status: Status = "fail" if refused or wrong else "warn"
+    return Finding("github", status, "; ".join(told[:MAX_NAMED]) + more, fix)
+
+
+async def _standing(patient: Patient, known: Known) -> Standing | CotexError:
+    bases = (patient.public_url,) if patient.public_url else ()
+    try:
+        github = await patient.access.github(known.repo_id)
+        return await flows.standing(patient.store, github, known.repo_id, bases)
+    except CotexError as error:
+        return error
 
 
 async def _stripe(patient: Patient) -> Finding:
@@ -266,6 +310,8 @@ async def _stripe(patient: Patient) -> Finding:
         await patient.stripe.webhook_secrets()
     except BillingDisabled:
         return Finding("stripe", "fail", "its webhooks' signing secret is not set", mend)
+    if not patient.public_url:
+        return _not_public("stripe")
     url = f"{patient.public_url}/webhooks/stripe"
     try:
         found = [each async for each in stripe.endpoints() if each.url == url]
@@ -307,6 +353,5 @@ def _not_public(check: str) -> Finding:
     return Finding(check, "warn", "no public_url: GitHub and clients do not know where this server is", fix)
 
 
-def _files(places: StoreFiles) -> list[Path]:
-    beside = [places.database.with_name(places.database.name + end) for end in ("", "-wal", "-shm")]
-    return [places.key, places.lineage, *beside]
+def _keys(tx: Tx) -> frozenset[str]:
+    return frozenset(each.kid for each in signing.listing(tx))

@@ -109,6 +109,20 @@ def ours(there: list[Hook], known: Known, bases: tuple[str, ...]) -> Hook | None
     return min(candidates, key=lambda each: (each.id != known.hook_id, each.id), default=None)
 
 
+async def the_hook(github: GitHub, known: Known, bases: tuple[str, ...]) -> Hook:
+    """The same.
+
+    :raises NotFound: there is none
+    """
+    found = await find(github, known, bases)
+    if found is None:
+        raise NotFound(
+            f"GitHub has no hook of {known.repo_name} that calls this server.",
+            hint=f"Make it: cotex webhook setup {known.repo_name}",
+        )
+    return found
+
+
 def is_ours(url: str, known: Known, bases: tuple[str, ...]) -> bool:
     """Whether a hook's URL is this server's address of the repository."""
     try:
@@ -167,6 +181,8 @@ async def rotate(
     github: GitHub,
     repo_id: str,
     overlap: timedelta,
+    *,
+    bases: tuple[str, ...] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> Ping:
     """Give a repository's hook a new secret, without a delivery that is refused; returns how its ping went.
@@ -174,23 +190,20 @@ async def rotate(
     First both secrets hold here, then GitHub gets the new one. Where that was interrupted, GitHub still signs with
     the old one; so another new one is made only when GitHub has the last.
 
-    :raises NotFound: no hook of this repository is known
+    :param bases: the addresses of this server
+    :raises NotFound: GitHub shows no hook that calls this server; nothing is changed
     """
     known = await store.read(hooks.known, repo_id)
-    if known.hook_id is None:
-        raise NotFound(
-            f"No hook of {known.repo_name} at GitHub is known.",
-            hint=f"Make it, or find it: cotex webhook setup {known.repo_name}",
-        )
+    hook = await the_hook(github, known, bases)
     if await store.write(hooks.begin_rotation, repo_id, overlap):
         say("The new secret holds here, beside the old one.")
     else:
         say("A new secret is here already, and GitHub does not have it yet: going on from there.")
     secret = await store.read(repositories.secret_of, repo_id)
-    await github.give_secret(known.repo_name, known.hook_id, secret)
+    await github.give_secret(known.repo_name, hook.id, secret)
     await store.write(hooks.gave, repo_id, secret, overlap)
     say("GitHub signs with the new one.")
-    return await _pinged(store, github, known, known.hook_id, say)
+    return await _pinged(store, github, known, hook.id, say)
 
 
 async def ping(
@@ -318,9 +331,10 @@ def _problems(
             found.last_response.status not in {None, "unused"} and code is None,
             "GitHub does not reach this server.",
         ),
-        (code is not None and code >= httpx.codes.BAD_REQUEST, f"The last delivery was answered {code}."),
-        (bool(known.problem), known.problem),
-        (known.lost > 0, f"{known.lost} deliveries could not be had any more."),
+        (
+            code is not None and code >= httpx.codes.BAD_REQUEST and not known.paused,
+            f"The last delivery was answered {code}.",
+        ),
         (crowded >= NEAR_LIMIT, f"{crowded} hooks are on this repository, and GitHub allows {MAX_HOOKS}."),
     )
     return tuple(problem for wrong, problem in checks if wrong)

@@ -8,15 +8,15 @@ asked to send it again. Nothing here needs to be undone: what is interrupted, th
 
 import asyncio
 import random
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
 
 import msgspec
 import structlog
 
 from cotexd import metrics
 from cotexd.domain import github as deliveries
-from cotexd.errors import CotexError, Invalid, NotFound
+from cotexd.errors import CotexError, Failed, Invalid, NotFound, Unreachable
 from cotexd.flows import hooks as flows
 from cotexd.flows.access import Access
 from cotexd.gateways.github import Attempt, GitHub, Hook, Limited, NoToken
@@ -24,7 +24,7 @@ from cotexd.operations import events, hooks, nodes, recovery
 from cotexd.operations.events import Incoming
 from cotexd.operations.hooks import Known
 from cotexd.operations.recovery import Missing
-from cotexd.store import Store, utc_now
+from cotexd.store import Store, Tx, utc_now
 
 OVERLAP = timedelta(minutes=15)
 """by which a look begins before what is settled: attempts come late into GitHub's list"""
@@ -40,6 +40,9 @@ PATIENCE = 15.0
 """seconds in which a person waits for what GitHub was asked to send again"""
 _LOOK_EVERY = 0.2
 """seconds"""
+
+Lacking = Callable[[Tx, str, Collection[str]], set[str]]
+"""which of a repository's GUIDs are to be fetched"""
 
 _logger = structlog.get_logger("cotexd.repair")
 
@@ -79,36 +82,43 @@ class Recovery:
         self._interval = interval
         self._etags: dict[str, str] = {}
         """of the list of a repository of which all was settled, by its id"""
-        self._rest_until = datetime.min.replace(tzinfo=UTC)
+        self._rests: dict[GitHub, datetime] = {}
+        """until when, by token: GitHub has limited it"""
+        self._looking = False
 
     async def start(self) -> None:
         await self._store.write(recovery.start_over)
 
     async def look(self) -> None:
-        """Look at every repository that is due; a rate limit ends it until GitHub may be asked again."""
-        if self._rests():
+        """Look at every repository that is due; if that is still going on from the last time, do nothing."""
+        if self._looking:
             return
-        anyone = await self._access.has_token()
-        while due := await self._store.read(recovery.due, BATCH, only_with_token=not anyone):
-            gate = asyncio.Semaphore(AT_ONCE)
-            await asyncio.gather(*(self._look_at(repo_id, gate) for repo_id in due))
-            if self._rests():
-                return
+        self._looking = True
+        try:
+            anyone = await self._access.has_token()
+            while due := await self._store.read(recovery.due, BATCH, only_with_token=not anyone):
+                gate = asyncio.Semaphore(AT_ONCE)
+                await asyncio.gather(*(self._look_at(repo_id, gate) for repo_id in due))
+        finally:
+            self._looking = False
 
     async def _look_at(self, repo_id: str, gate: asyncio.Semaphore) -> None:
         async with gate:
-            if self._rests():
-                return
             due_again = utc_now() + self._interval * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
             if not await self._store.write(recovery.claim, repo_id, due_again):
                 return
             try:
-                await self._repair(repo_id)
+                github = await self._access.github(repo_id)
+                rests_until = self._rests.get(github)
+                if rests_until is not None and rests_until > utc_now():
+                    await self._store.write(recovery.postpone, repo_id, rests_until)
+                    return
+                await self._repair(repo_id, github)
             except Limited as error:
-                self._rest_until = utc_now() + timedelta(seconds=error.wait)
                 metrics.REPAIR_LOOKS.labels("limited").inc()
                 _logger.info("github_limited", wait_s=round(error.wait))
-                await self._store.write(recovery.look_soon, repo_id)
+                self._rests[github] = utc_now() + timedelta(seconds=error.wait)
+                await self._store.write(recovery.postpone, repo_id, self._rests[github])
             except (NoToken, NotFound) as error:
                 metrics.REPAIR_LOOKS.labels("no_hook").inc()
                 later = utc_now() + self._interval * WITHOUT_HOOK
@@ -118,12 +128,8 @@ class Recovery:
                 _logger.warning("repair_postponed", repo_id=repo_id, reason=error.message)
                 await self._store.write(recovery.fail, repo_id, error.message, due_again)
 
-    def _rests(self) -> bool:
-        return utc_now() < self._rest_until
-
-    async def _repair(self, repo_id: str) -> None:
+    async def _repair(self, repo_id: str, github: GitHub) -> None:
         known = await self._store.read(hooks.known, repo_id)
-        github = await self._access.github(repo_id)
         etag = self._etags.pop(repo_id, "")
         begin = _beginning(known)
         found, left, etag = await _look(self._store, github, known, self._bases, begin, etag=etag)
@@ -156,9 +162,12 @@ async def repair(
     begin = max(_tracked_since(known), since or _tracked_since(known))
     if dry_run:
         hook = await _hook(store, github, known, bases)
-        seen = await _list(store, github, known, hook, begin)
+        seen = await _list(store, github, known, hook, begin, lacking=recovery.not_in_log)
         return Repaired(known.repo_name, seen.checked, len(seen.missing))
-    found, left, _ = await _look(store, github, known, bases, begin, progress=progress)
+    # Also what was given up: a person asks for it.
+    found, left, _ = await _look(
+        store, github, known, bases, begin, lacking=recovery.not_in_log, progress=progress
+    )
     arrived = await _arrived(store, repo_id, {each.delivery_id for each in left})
     return msgspec.structs.replace(
         found, recovered=found.recovered + arrived, requested=found.requested - arrived
@@ -173,15 +182,28 @@ async def _look(
     begin: datetime,
     *,
     etag: str = "",
+    lacking: Lacking = recovery.unknown,
     progress: Callable[[], None] = lambda: None,
 ) -> tuple[Repaired, list[Missing], str]:
     """Repair what is missing since `begin`; returns also what GitHub was asked to send again, and its list's etag."""
     hook = await _hook(store, github, known, bases)
-    seen = await _list(store, github, known, hook, begin, etag=etag)
+    seen = await _list(store, github, known, hook, begin, etag=etag, lacking=lacking)
     work = _Work(store, github, known, hook, progress)
-    await work.take(seen.missing)
+    try:
+        await work.take(seen.missing)
+    except CotexError:
+        await store.write(recovery.count_repaired, known.repo_id, work.recovered)
+        raise
     upto = min([seen.newest or known.settled_at or begin, *(each.sent_at for each in work.unsettled)])
-    await store.write(recovery.settle, known.repo_id, upto, repaired=work.recovered)
+    # What lies between is not looked at: it may be missing.
+    leaves_a_hole = begin > (known.settled_at or _tracked_since(known))
+    await store.write(
+        recovery.settle,
+        known.repo_id,
+        None if leaves_a_hole else upto,
+        repaired=work.recovered,
+        problem=work.problem,
+    )
     found = Repaired(
         known.repo_name, seen.checked, len(seen.missing), work.recovered, work.requested, work.lost
     )
@@ -190,19 +212,21 @@ async def _look(
 
 async def _hook(store: Store, github: GitHub, known: Known, bases: tuple[str, ...]) -> Hook:
     """Our hook, by what GitHub's API shows at this moment."""
-    found = await flows.find(github, known, bases)
-    if found is None:
-        raise NotFound(
-            f"GitHub has no hook of {known.repo_name} that calls this server.",
-            hint=f"Make it: cotex webhook setup {known.repo_name}",
-        )
+    found = await flows.the_hook(github, known, bases)
     if found.id != known.hook_id:
         await store.write(hooks.note, known.repo_id, found.id)
     return found
 
 
 async def _list(
-    store: Store, github: GitHub, known: Known, hook: Hook, begin: datetime, *, etag: str = ""
+    store: Store,
+    github: GitHub,
+    known: Known,
+    hook: Hook,
+    begin: datetime,
+    *,
+    etag: str = "",
+    lacking: Lacking,
 ) -> _Seen:
     """What GitHub tried to deliver since `begin`, and the log lacks."""
     last: dict[str, Attempt] = {}
@@ -223,7 +247,7 @@ async def _list(
         cursor = page.following
         if not cursor or any(each.delivered_at < begin for each in page.attempts):
             break
-    missing = await store.read(recovery.unknown, known.repo_id, last.keys() - early)
+    missing = await store.read(lacking, known.repo_id, last.keys() - early)
     found = [Missing(guid, last[guid].event, first[guid], last[guid].id) for guid in missing]
     found.sort(key=lambda each: (each.sent_at, each.attempt))
     newest = max((each.delivered_at for each in last.values()), default=None)
@@ -243,18 +267,29 @@ class _Work:
         self._progress = progress
         self.recovered = self.requested = self.lost = 0
         self.unsettled: list[Missing] = []
+        self.problem = ""
+        """why something could not be had"""
 
     async def take(self, missing: tuple[Missing, ...]) -> None:
-        """Oldest first, a few payloads at a time: they go into the log in their order."""
+        """Oldest first, a few payloads at a time: they go into the log in their order.
+
+        One that GitHub does not give keeps no other back; if it gives none, or wants to be left alone, that is the end.
+        """
         for start in range(0, len(missing), AT_ONCE):
             some = missing[start : start + AT_ONCE]
             fetched = await asyncio.gather(*map(self._fetch, some), return_exceptions=True)
+            failed = [each for each in fetched if isinstance(each, BaseException)]
             for each, payload in zip(some, fetched, strict=True):
-                # What came before one that failed is kept.
-                if isinstance(payload, BaseException):
-                    raise payload
-                await self._keep(each, payload)
-                self._progress()
+                if isinstance(payload, Failed | Unreachable):
+                    self.unsettled.append(each)
+                    self.problem = payload.message
+                elif not isinstance(payload, BaseException):
+                    await self._keep(each, payload)
+                    self._progress()
+            fatal = [each for each in failed if not isinstance(each, Failed | Unreachable)]
+            away = len(failed) == len(some) and all(isinstance(each, Unreachable) for each in failed)
+            if fatal or away:
+                raise (fatal or failed)[0]
 
     async def _fetch(self, missing: Missing) -> bytes | None:
         attempt = Attempt(missing.attempt, missing.delivery_id, missing.event_type, missing.sent_at)
@@ -281,13 +316,15 @@ class _Work:
             self._count_lost(missing, "GitHub was asked for it several times, and it has not come.")
             return
         if turn == "ask":
-            # Noted before: a delivery that comes at once is known to be a repaired one.
-            await self._store.write(recovery.asked, repo_id, missing)
+            await self._store.write(recovery.about_to_ask, repo_id, missing)
             try:
                 await self._github.redeliver(self._known.repo_name, self._hook.id, missing.attempt)
             except (NotFound, Invalid) as error:
+                # Or has the hook gone, or the token lost its sight of it? Then nothing can be said of a delivery.
+                await self._github.hook(self._known.repo_name, self._hook.id)
                 await self._give_up(missing, error.message)
                 return
+            await self._store.write(recovery.asked, repo_id, missing)
             metrics.REPAIRED.labels("requested").inc()
         self.requested += 1
         self.unsettled.append(missing)

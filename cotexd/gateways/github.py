@@ -11,7 +11,8 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import ClassVar, Final, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
@@ -56,6 +57,7 @@ MAX_WAITS = 20
 MAX_REDIRECTS = 3
 
 _KEPT = (
+    "date",
     "etag",
     "link",
     "location",
@@ -202,7 +204,12 @@ class Client:
         self.http = outside.client(configured=bool(api_url), timeout=TIMEOUT, context=context)
 
     def as_(self, token: str) -> "GitHub":
-        """GitHub as the owner of `token` sees it."""
+        """GitHub as the owner of `token` sees it.
+
+        :raises Unauthorized: that can be nobody's token
+        """
+        if not (token.isascii() and token.isprintable()):
+            raise Unauthorized("What is set as GitHub's token is none.", hint=SET_TOKEN)
         if token not in self._tokens:
             self._tokens[token] = GitHub(self, token)
         return self._tokens[token]
@@ -217,6 +224,17 @@ class Client:
 
     async def close(self) -> None:
         await self.http.aclose()
+
+    async def clock(self) -> datetime | None:
+        """What time it is at GitHub; None if it does not say.
+
+        :raises Unreachable: it does not answer
+        """
+        answer = await _send(self.http, "GET", httpx.URL(f"{self.base}/"), {}, None)
+        try:
+            return parsedate_to_datetime(answer.headers.get("date", "")).astimezone(UTC)
+        except ValueError:
+            return None
 
 
 class GitHub:
@@ -343,7 +361,7 @@ class GitHub:
     ) -> httpx.Response:
         """Send, and go where a renamed repository is now: at the same API, or nowhere."""
         for _ in range(MAX_REDIRECTS):
-            answer = await self._send(method, url, headers, content)
+            answer = await _send(self._client.http, method, url, headers, content)
             if not answer.has_redirect_location:
                 return answer
             there = url.join(answer.headers["location"])
@@ -355,31 +373,32 @@ class GitHub:
             url = there
         raise Failed("GitHub's API sends us from one place to the next.")
 
-    async def _send(
-        self, method: str, url: httpx.URL, headers: Mapping[str, str], content: bytes | None
-    ) -> httpx.Response:
-        host = url.host
-        try:
-            async with AsyncExitStack() as stack:
-                answer = await stack.enter_async_context(
-                    self._client.http.stream(method, url, headers=headers, content=content)
-                )
-                metrics.GITHUB_REQUESTS.labels(str(answer.status_code)).inc()
-                parts, size = [], 0
-                async for part in answer.aiter_bytes():
-                    size += len(part)
-                    if size > MAX_BYTES:
-                        raise Failed(f"{host} answers with more than {MAX_BYTES // 2**20} MB.")
-                    parts.append(part)
-        except httpx.HTTPError as error:
-            metrics.GITHUB_REQUESTS.labels("none").inc()
-            raise _unreachable(host, error) from error
-        kept = {name: answer.headers[name] for name in _KEPT if name in answer.headers}
-        return httpx.Response(answer.status_code, headers=kept, content=b"".join(parts))
-
 
 def _of(repo: str) -> str:
     return f"/repos/{quote(repo, safe='/')}"
+
+
+async def _send(
+    http: httpx.AsyncClient, method: str, url: httpx.URL, headers: Mapping[str, str], content: bytes | None
+) -> httpx.Response:
+    host = url.host
+    try:
+        async with AsyncExitStack() as stack:
+            answer = await stack.enter_async_context(
+                http.stream(method, url, headers=headers, content=content)
+            )
+            metrics.GITHUB_REQUESTS.labels(str(answer.status_code)).inc()
+            parts, size = [], 0
+            async for part in answer.aiter_bytes():
+                size += len(part)
+                if size > MAX_BYTES:
+                    raise Failed(f"{host} answers with more than {MAX_BYTES // 2**20} MB.")
+                parts.append(part)
+    except httpx.HTTPError as error:
+        metrics.GITHUB_REQUESTS.labels("none").inc()
+        raise _unreachable(host, error) from error
+    kept = {name: answer.headers[name] for name in _KEPT if name in answer.headers}
+    return httpx.Response(answer.status_code, headers=kept, content=b"".join(parts))
 
 
 def _check(answer: httpx.Response) -> None:

@@ -3,9 +3,9 @@
 import base64
 import os
 import ssl
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import httpx
 import msgspec
@@ -26,17 +26,20 @@ class Seen(msgspec.Struct, frozen=True):
     """of cotexd; "" where it is something else that answers"""
     handshake_came: bool
     """the answer was made to a WebSocket's handshake, which has come through"""
-    clock: datetime | None
-    """what time it is there"""
     certificate_ends: datetime | None
 
 
 class _Health(msgspec.Struct, frozen=True):
+    status: str
     version: str
-    timestamp: datetime | None = None
 
 
-_NOBODY = _Health("")
+class _Key(msgspec.Struct, frozen=True):
+    kid: str
+
+
+class _Keys(msgspec.Struct, frozen=True):
+    keys: tuple[_Key, ...]
 
 
 async def health(base: str) -> Seen:
@@ -64,48 +67,55 @@ async def handshake(base: str) -> Seen:
     )
 
 
-async def clock(url: str) -> datetime | None:
-    """The time that somebody else's server says it is.
+async def keys(base: str) -> frozenset[str]:
+    """The ids of the keys by which the server at `base` signs: what tells one cotexd from another.
 
     :raises Unreachable: there is no answer
     """
-    return (await _get(url, {})).clock
+    try:
+        found = msgspec.json.decode(await _body(f"{base}/auth/v1/.well-known/jwks.json"), type=_Keys)
+    except (msgspec.DecodeError, RecursionError):
+        return frozenset()
+    return frozenset(each.kid for each in found.keys)
 
 
 async def _get(url: str, headers: dict[str, str]) -> Seen:
+    async with _asked(url, headers) as (answer, body):
+        return Seen(
+            answer.status_code,
+            _version(body),
+            "sec-websocket-version" in answer.headers,
+            _certificate_ends(answer),
+        )
+
+
+async def _body(url: str) -> bytes:
+    async with _asked(url, {}) as (_, body):
+        return body
+
+
+@asynccontextmanager
+async def _asked(url: str, headers: dict[str, str]) -> AsyncIterator[tuple[httpx.Response, bytes]]:
     try:
-        async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(outside.client(configured=True, timeout=TIMEOUT))
-            answer = await stack.enter_async_context(client.stream("GET", url, headers=headers))
+        async with (
+            outside.client(configured=True, timeout=TIMEOUT) as client,
+            client.stream("GET", url, headers=headers) as answer,
+        ):
             body = b""
             async for part in answer.aiter_bytes():
                 body += part
                 if len(body) > MAX_BYTES:
                     break
-            health = _read(body)
-            return Seen(
-                answer.status_code,
-                health.version,
-                "sec-websocket-version" in answer.headers,
-                health.timestamp or _date(answer.headers.get("date", "")),
-                _certificate_ends(answer),
-            )
+            yield answer, body
     except httpx.HTTPError as error:
         raise Unreachable(str(error) or type(error).__name__) from error
 
 
-def _read(body: bytes) -> _Health:
+def _version(body: bytes) -> str:
     try:
-        return msgspec.json.decode(body, type=_Health)
+        return msgspec.json.decode(body, type=_Health).version
     except (msgspec.DecodeError, RecursionError):
-        return _NOBODY
-
-
-def _date(text: str) -> datetime | None:
-    try:
-        return parsedate_to_datetime(text).astimezone(UTC)
-    except ValueError:
-        return None
+        return ""
 
 
 def _certificate_ends(answer: httpx.Response) -> datetime | None:

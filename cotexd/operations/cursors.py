@@ -34,7 +34,7 @@ WHERE user_id = ? AND kind = ? AND name = ?
 
 _NOTE = """
 INSERT INTO acknowledgement (minute, user_id, kind, name, seq, at) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT (minute, user_id, kind, name) DO UPDATE SET seq = excluded.seq, at = excluded.at
+ON CONFLICT (user_id, kind, name, minute) DO UPDATE SET seq = excluded.seq, at = excluded.at
 WHERE acknowledgement.seq < excluded.seq
 """
 NOTES_KEPT = timedelta(days=14)

@@ -15,8 +15,9 @@ from cotexd.operations import hooks, secrets
 from cotexd.store import Tx
 from cotexd.store.models import Event, MissingDelivery, Repository, SealedSecret, Webhook
 
-ASK_AGAIN = (timedelta(minutes=1), timedelta(minutes=10), timedelta(hours=2))
-"""how long a delivery that GitHub was asked to send again may take, each time; then it is given up"""
+ASK_AGAIN = tuple(timedelta(minutes=each) for each in (1, 10, 60, 360, 720, 1440, 1440))
+"""how long a delivery that GitHub was asked to send again may take, each time; then it is given up. Together that is
+nearly as long as GitHub keeps it."""
 KEPT = timedelta(days=30)
 """how long it is remembered what was given up: longer than GitHub could show it"""
 MAX_PROBLEM = 500
@@ -40,11 +41,6 @@ class Missing(msgspec.Struct, frozen=True):
 def start_over(tx: Tx) -> None:
     """A server starts: it may have been away for long, so every repository is to be looked at now."""
     Webhook.update(look_at=tx.now).execute()
-
-
-def look_soon(tx: Tx, repo_id: str) -> None:
-    """Something may be missing of a repository: it was paused until now."""
-    Webhook.update(look_at=tx.now).where(Webhook.repo_id == repo_id).execute()
 
 
 def due(tx: Tx, limit: int, *, only_with_token: bool = False) -> list[str]:
@@ -105,8 +101,14 @@ def turn_of(tx: Tx, repo_id: str, missing: Missing) -> Literal["ask", "wait", "o
     return "over"
 
 
+def about_to_ask(tx: Tx, repo_id: str, missing: Missing) -> None:
+    """GitHub is about to be asked to send a delivery again: should it come at once, it is known what it is."""
+    if _row(repo_id, missing.delivery_id) is None:
+        _keep(repo_id, missing, 0, tx.now)
+
+
 def asked(tx: Tx, repo_id: str, missing: Missing) -> None:
-    """GitHub is about to be asked to send a delivery again."""
+    """GitHub has agreed to send a delivery again."""
     row = _row(repo_id, missing.delivery_id)
     times = 0 if row is None else row.asked
     _keep(repo_id, missing, times + 1, tx.now + ASK_AGAIN[min(times, len(ASK_AGAIN) - 1)])
@@ -116,33 +118,45 @@ def give_up(tx: Tx, repo_id: str, missing: Missing) -> None:
     """A delivery can't be had any more."""
     row = _row(repo_id, missing.delivery_id)
     _keep(repo_id, missing, 0 if row is None else row.asked, tx.now, given_up_at=tx.now)
+    if row is not None and row.given_up_at is not None:
+        return
     hooks.row_of(tx, repo_id)
     Webhook.update(lost=Webhook.lost + 1).where(Webhook.repo_id == repo_id).execute()
 
 
-def settle(
-    tx: Tx, repo_id: str, upto: datetime | None, *, repaired: int = 0, look_at: datetime | None = None
-) -> None:
+def count_repaired(_: Tx, repo_id: str, repaired: int) -> None:
+    """What a look got before it ended early."""
+    Webhook.update(repaired=Webhook.repaired + repaired).where(Webhook.repo_id == repo_id).execute()
+
+
+def settle(tx: Tx, repo_id: str, upto: datetime | None, *, repaired: int = 0, problem: str = "") -> None:
     """A look is over.
 
     :param upto: what GitHub delivered until then is here or given up; None leaves it
-    :param look_at: when the next one is due, if not as `claim` said
+    :param problem: why not all of it could be had
     """
     hooks.row_of(tx, repo_id)
-    changes: dict[str, object] = {"looked_at": tx.now, "problem": "", "repaired": Webhook.repaired + repaired}
+    changes: dict[str, object] = {
+        "looked_at": tx.now,
+        "problem": problem[:MAX_PROBLEM],
+        "repaired": Webhook.repaired + repaired,
+    }
     if upto is not None:
         changes["settled_at"] = upto
-    if look_at is not None:
-        changes["look_at"] = look_at
     Webhook.update(**changes).where(Webhook.repo_id == repo_id).execute()
 
 
 def fail(tx: Tx, repo_id: str, problem: str, look_at: datetime) -> None:
-    """A look could not be finished; the next is due at `look_at`."""
+    """A look could not be finished; the next is due at `look_at`, unless somebody wants it sooner by now."""
     hooks.row_of(tx, repo_id)
-    Webhook.update(looked_at=tx.now, problem=problem[:MAX_PROBLEM], look_at=look_at).where(
-        Webhook.repo_id == repo_id
-    ).execute()
+    mine = Webhook.repo_id == repo_id
+    Webhook.update(looked_at=tx.now, problem=problem[:MAX_PROBLEM]).where(mine).execute()
+    postpone(tx, repo_id, look_at)
+
+
+def postpone(tx: Tx, repo_id: str, look_at: datetime) -> None:
+    """The look that was claimed is not made; the next is due at `look_at`, unless somebody wants it sooner by now."""
+    Webhook.update(look_at=look_at).where(Webhook.repo_id == repo_id, Webhook.look_at > tx.now).execute()
 
 
 def forget_old(tx: Tx) -> int:

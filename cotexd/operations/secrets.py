@@ -49,7 +49,8 @@ def put(tx: Tx, name: str, value: str, *, repo_id: str = "") -> Held:
     elif name == GITHUB_TOKEN:
         Webhook.update(look_at=tx.now).execute()
     audit.record(tx, "secret.set", name, repo_id=repo_id)
-    return next(each for each in listing(tx) if each.name == name and bool(each.repo_name) == bool(repo_id))
+    repo_name = Repository.get_by_id(repo_id).name if repo_id else None
+    return Held(name, KINDS[name], True, tx.now, repo_name)
 
 
 def get(tx: Tx, name: str, *, repo_id: str = "") -> str:

@@ -160,10 +160,6 @@ class Store:
             )
         )
 
-    def damage(self) -> str:
-        """What the database finds wrong with its own data; "" if nothing."""
-        return self.look(lambda tx: self.dialect.damage(tx.database))
-
     def _in_write(self, operation: Callable[[Tx], R]) -> R:
         database = self._foreground
         self.dialect.begin_write(database)

@@ -253,8 +253,9 @@ CREATE TABLE acknowledgement (
   name TEXT NOT NULL,
   seq BIGINT NOT NULL,
   at BIGINT NOT NULL,
-  PRIMARY KEY (minute, user_id, kind, name)
+  PRIMARY KEY (user_id, kind, name, minute)
 );
+CREATE INDEX acknowledgement_minute ON acknowledgement (minute);
 """
 
 STEPS: tuple[str, ...] = (_FIRST, _IDENTITY, _BILLING, _PRESENCE, _REPAIR)

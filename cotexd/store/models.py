@@ -377,7 +377,7 @@ class Acknowledgement(_Table):
     at = TimeField()
 
     class Meta:
-        primary_key = peewee.CompositeKey("minute", "user_id", "kind", "name")
+        primary_key = peewee.CompositeKey("user_id", "kind", "name", "minute")
 
 
 class Notice(_Table):

@@ -80,7 +80,7 @@ def refuse(request: WebRequest, error: Exception) -> HTTPResponse:
         headers = {name: str(value) for name, value in (error.headers or {}).items()}
     else:
         status, code, detail = 500, INTERNAL, "The server made a mistake; its log says which."
-    if "sec-websocket-key" in request.headers:
+    if request.headers.get("upgrade", "").lower() == "websocket":
         # Whatever is refused: the handshake has come through all proxies (RFC 6455, 4.4). `cotex doctor` looks for it.
         headers["sec-websocket-version"] = "13"
     request_id = edge.request_id(request)

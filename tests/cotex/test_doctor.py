@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,7 @@ from fakestripe import FakeStripe
 from hooked import PUBLIC, World
 
 from cotexd.flows.doctor import CHECKS
-from cotexd.operations import backups
+from cotexd.operations import backups, repositories, secrets
 from cotexd.operations.repositories import Tracked
 from cotexd.store import Store
 
@@ -89,24 +90,29 @@ def test_a_newer_schema_fails(cotex, octo: Tracked):
 def test_a_server_that_runs_is_seen_from_outside_with_its_handshake(cotex):
     server = cotex.serve()
     found = rows(cotex, COTEX_PUBLIC_URL=server.url)
-    assert {
-        name: found[name]["status"] for name in ("server", "public_url", "websocket", "clock", "tls")
-    } == {
-        **dict.fromkeys(("server", "public_url", "websocket", "clock"), "ok"),
-        "tls": "warn",
-    }
-    assert server.url in found["clock"]["detail"]
+    seen = ("server", "public_url", "websocket", "tls")
+    assert [found[name]["status"] for name in seen] == ["ok", "ok", "ok", "warn"]
+
+
+def test_another_server_of_ours_at_the_public_address_fails(cotex, tmp_path: Path):
+    # Its keys are made at its first start.
+    cotex.serve().end()
+    theirs = type(cotex)(tmp_path / "theirs", "")
+    server = theirs.serve()
+    try:
+        found = rows(cotex, code=1, COTEX_PUBLIC_URL=server.url)
+    finally:
+        theirs.stop()
+    assert "another cotexd" in found["public_url"]["detail"]
 
 
 class _Stranger(BaseHTTPRequestHandler):
-    """Something else, or a proxy that passes no upgrades and has a clock of its own."""
+    """Something else, or a proxy that passes no upgrades."""
 
     health: bytes = b"<html>"
-    date = "Wed, 21 Oct 2015 07:28:00 GMT"
 
     def do_GET(self) -> None:
         self.send_response_only(200 if self.path == "/health" else 426)
-        self.send_header("Date", self.date)
         self.send_header("Content-Length", str(len(self.health)))
         self.end_headers()
         self.wfile.write(self.health)
@@ -134,18 +140,11 @@ def test_what_is_not_cotexd_at_the_public_address_fails(cotex, stranger: HTTPSer
     assert "is not cotexd" in found["public_url"]["detail"]
 
 
-def test_a_proxy_that_passes_no_upgrade_fails(cotex, stranger: HTTPServer):
-    stranger.RequestHandlerClass.health = b'{"status": "ok", "version": "1.0"}'  # type: ignore[attr-defined]
+def test_what_passes_no_upgrade_fails(cotex, stranger: HTTPServer):
     url = f"http://127.0.0.1:{stranger.server_port}"
     found = rows(cotex, code=1, COTEX_PUBLIC_URL=url)
-    assert (found["public_url"]["status"], found["websocket"]["status"]) == ("ok", "fail")
+    assert found["websocket"]["status"] == "fail"
     assert "426" in found["websocket"]["detail"]
-
-
-def test_a_clock_that_is_far_off_fails(cotex, stranger: HTTPServer):
-    found = rows(cotex, code=1, COTEX_PUBLIC_URL=f"http://127.0.0.1:{stranger.server_port}")
-    assert found["clock"]["status"] == "fail"
-    assert "timedatectl" in found["clock"]["fix"]
 
 
 def test_a_public_address_where_nobody_answers_fails(cotex):
@@ -170,17 +169,30 @@ def test_a_hook_that_is_as_it_must_be_is_ok_and_one_that_is_not_is_named(cotex, 
     assert found["fix"] == "cotex webhook setup octo/hello"
 
 
-def test_githubs_clock_is_compared_where_there_is_no_public_address(cotex, world: World, github):
+def test_the_clock_is_compared_with_githubs(cotex, world: World, github):
     world.track()
-    found = rows(cotex, **github)
-    assert world.github.url in found["clock"]["detail"]
+    assert "GitHub's" in rows(cotex, **github)["clock"]["detail"]
+    away = {**github, "COTEX_GITHUB_API_URL": "http://127.0.0.1:9"}
+    assert rows(cotex, **away)["clock"]["status"] == "warn"
 
 
-def test_a_token_that_github_does_not_know_is_told(cotex, world: World, github):
+def test_a_token_that_github_does_not_know_fails_and_is_to_be_set(cotex, world: World, github):
     world.track()
-    found = rows(cotex, **{**github, "COTEX_GITHUB_TOKEN": "ghp_wrong"})["github"]
-    assert found["status"] == "warn"
-    assert "does not know the token" in found["detail"]
+    for wrong in ("ghp_wrong", "gh\u00fc"):
+        found = rows(cotex, code=1, **{**github, "COTEX_GITHUB_TOKEN": wrong})["github"]
+        assert found["status"] == "fail"
+        assert "cotex secret set github-token" in found["fix"]
+
+
+def test_a_repository_that_github_cannot_be_asked_about_does_not_hide_another(cotex, world: World, github):
+    world.track()
+    world.track("octo/docs")
+    world.github.hooks("octo/docs")[0].active = False
+    docs = world.store.look(repositories.find, "octo/docs")
+    world.store.run(secrets.put, secrets.GITHUB_TOKEN, world.token, repo_id=docs.id)
+    found = rows(cotex, code=1, COTEX_PUBLIC_URL=PUBLIC, **{**github, "COTEX_GITHUB_TOKEN": ""})["github"]
+    assert "octo/docs: The hook is not active" in found["detail"]
+    assert "octo/hello: There is no token" in found["detail"]
 
 
 def test_stripe_without_an_endpoint_fails_and_with_one_is_ok(cotex):

@@ -306,6 +306,13 @@ def test_a_rotation_that_does_not_reach_github_is_finished_by_the_same_command(
     assert hook.secret == halfway == world.store.look(repositories.secret_of, untouched.id)
 
 
+def test_a_secret_can_be_rotated_without_github(command: AtGitHub, world: World, untouched: Tracked):
+    command("webhook", "setup", "octo/hello")
+    done = command("repo", "secret", "octo/hello", "--rotate", "--only-here", COTEX_GITHUB_TOKEN="")
+    assert done.code == 0
+    assert done.out.strip() == world.store.look(repositories.secret_of, untouched.id)
+
+
 @pytest.mark.parametrize("wrong", ["token", "scope", "private", "archived", "away"])
 def test_what_github_refuses_says_what_to_do(command: AtGitHub, world: World, untouched: Tracked, wrong: str):
     environment, code, said = {}, 5, "cotex secret set github-token"

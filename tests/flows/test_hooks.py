@@ -178,7 +178,8 @@ async def test_what_was_missed_until_it_was_set_up_again_is_looked_for(
 
 async def rotate(world: World, tracked: Tracked, overlap: timedelta = timedelta(hours=24)) -> str:
     async with world.at_github() as (store, access):
-        return await flows.rotate(store, await access.github(tracked.id), tracked.id, overlap)
+        github = await access.github(tracked.id)
+        return await flows.rotate(store, github, tracked.id, overlap, bases=(PUBLIC,))
 
 
 async def test_a_new_secret_refuses_no_delivery(world: World, tracked: Tracked, server: Server):
@@ -251,8 +252,15 @@ async def test_a_rotation_whose_ping_was_interrupted_can_be_run_again(
     assert world.github.deliveries(done.hook_id)[0].status_code == 200
 
 
+async def test_a_paused_repository_is_not_broken(world: World, tracked: Tracked, server: Server):
+    await set_up(world, tracked)
+    world.store.run(repositories.pause, world.ada.id, tracked.id)
+    world.github.find_hook(the_hook(world).id)[1].attempts[-1].status_code = 403
+    assert (await standing(world, tracked)).state == "ok"
+
+
 async def test_where_no_hook_is_known_nothing_is_rotated(world: World, tracked: Tracked):
-    with pytest.raises(NotFound, match="No hook"):
+    with pytest.raises(NotFound, match="no hook"):
         await rotate(world, tracked)
     assert world.store.look(repositories.secret_of, tracked.id) == tracked.webhook_secret
 

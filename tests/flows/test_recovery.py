@@ -20,7 +20,7 @@ from cotexd.errors import NotFound
 from cotexd.flows import recovery as flows
 from cotexd.flows.recovery import Repaired
 from cotexd.gateways.github import Limited
-from cotexd.operations import accounts, events, hooks, recovery, repositories, upkeep
+from cotexd.operations import accounts, events, hooks, recovery, repositories, secrets, upkeep
 from cotexd.operations.repositories import Tracked
 from cotexd.store import Store
 from cotexd.store.models import Event, LogState
@@ -158,13 +158,16 @@ async def test_what_github_does_not_show_any_more_it_sends_again(world: World, s
     assert world.github.asked()["POST attempts"] == 3
 
 
-async def test_what_can_not_be_had_any_more_is_given_up_and_counted(world: World):
+async def test_what_can_not_be_had_any_more_is_given_up_and_counted_once(world: World):
     tracked = world.track()
     guids = world.happen(4)
     world.github.forget_payloads(world.hooks["octo/hello"], guids[:1], "null", redeliver=False)
     found = await repair(world, tracked)
     assert (found.missing, found.recovered, found.lost) == (4, 3, 1)
-    assert (await repair(world, tracked)).missing == 0
+    assert world.store.look(recovery.unknown, tracked.id, set(guids)) == set()
+    # Who asks by hand has it tried again.
+    again = await repair(world, tracked)
+    assert (again.missing, again.recovered, again.lost) == (1, 0, 1)
     assert world.store.look(hooks.known, tracked.id).lost == 1
 
 
@@ -316,6 +319,56 @@ async def test_a_repository_that_was_renamed_at_github_is_found(world: World):
     world.github.rename("octo/hello", "octo/hi")
     assert (await repair(world, tracked)).recovered == 3
     assert world.logged() == Counter(guids)
+
+
+async def test_a_look_at_the_last_hour_leaves_what_is_older_to_the_next(world: World):
+    tracked = world.track()
+    world.store.run(lambda tx: tx.change("UPDATE repository SET created_at = 0"))
+    (old,) = world.happen(1, at=datetime.now(UTC) - timedelta(hours=20))
+    (young,) = world.happen(1)
+    found = await repair(world, tracked, since=datetime.now(UTC) - timedelta(hours=1))
+    assert (found.recovered, set(world.logged())) == (1, {young})
+    assert world.store.look(hooks.known, tracked.id).settled_at is None
+    assert (await repair(world, tracked)).recovered == 1
+    assert set(world.logged()) == {old, young}
+
+
+async def test_one_that_can_not_be_fetched_keeps_no_other_back(world: World):
+    tracked = world.track()
+    guids = world.happen(9)
+    oldest = world.github.deliveries(world.hooks["octo/hello"])[-1]
+    world.github.fail("GET", f"/deliveries/{oldest.id}$", times=3)
+    found = await repair(world, tracked)
+    assert (found.missing, found.recovered) == (9, 8)
+    known = world.store.look(hooks.known, tracked.id)
+    assert "problem of its own" in known.problem
+    assert known.settled_at <= oldest.delivered_at
+    assert (await repair(world, tracked)).recovered == 1
+    assert world.logged() == Counter(guids)
+
+
+async def test_a_hook_that_goes_in_the_middle_of_a_look_makes_nothing_lost(world: World):
+    tracked = world.track()
+    world.happen(3)
+    hook_id = world.hooks["octo/hello"]
+    world.github.forget_payloads(hook_id, how="gone", redeliver=False)
+    world.github.fail("GET", f"/hooks/{hook_id}$", status=404, times=9)
+    with pytest.raises(NotFound):
+        await repair(world, tracked)
+    assert world.store.look(hooks.known, tracked.id).lost == 0
+
+
+async def test_one_tokens_limit_does_not_hold_up_the_others(world: World, servers: Serve):
+    other = world.github.token()
+    for number in range(3):
+        tracked = world.track(f"octo/repo-{number}")
+        world.happen(2, f"octo/repo-{number}")
+        if number == 0:
+            world.store.run(secrets.put, secrets.GITHUB_TOKEN, other, repo_id=tracked.id)
+    limited = {"Retry-After": "3600"}
+    world.github.fail("GET", "/repos/octo/repo-0/", status=403, times=99, headers=limited)
+    await servers(world.settings)
+    await eventually(lambda: len(world.logged()) == 4)
 
 
 async def test_many_pages_are_gone_through(world: World):

@@ -1,5 +1,4 @@
 import dataclasses
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,23 +10,31 @@ from cotexd.appliance import Appliance
 from cotexd.config import Settings
 from cotexd.errors import Unreachable
 from cotexd.gateways import probe
+from cotexd.operations import signing
 
 
-async def test_our_own_server_is_known_by_its_version_and_tells_the_time(server: Server):
+async def test_our_own_server_is_known_by_its_version_and_its_keys(server: Server):
     seen = await probe.health(server.url)
     assert (seen.status, seen.version, seen.certificate_ends) == (200, __version__, None)
-    assert seen.clock is not None
-    assert abs(seen.clock - datetime.now(UTC)) < timedelta(seconds=30)
+    ours = {each.kid for each in server.store.look(signing.listing)}
+    assert await probe.keys(server.url) == ours
 
 
-async def test_what_does_not_say_what_time_it_is_has_no_clock(server: Server):
-    assert await probe.clock(f"{server.url}/livez") is None
+async def test_what_has_no_keys_has_none(server: Server):
+    assert await probe.keys(f"{server.url}/livez?") == frozenset()
 
 
-async def test_a_handshake_that_came_through_is_refused_with_a_sign_that_it_did(server: Server):
+@pytest.mark.parametrize(("connection", "came"), [("Upgrade", True), ("close", False)])
+async def test_a_handshake_that_came_through_is_refused_with_a_sign_that_it_did(
+    server: Server, connection: str, came: bool
+):
+    """A proxy that passes no upgrades drops the two headers of its own connection, and passes the others."""
     seen = await probe.handshake(server.url)
     assert (seen.status, seen.handshake_came) == (401, True)
-    assert (await probe.health(server.url + "/ws#")).handshake_came is False
+    key = {"sec-websocket-version": "13", "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+    upgrade = {"upgrade": "websocket"} if came else {}
+    answer = await server.get("/ws", headers={"connection": connection, **upgrade, **key})
+    assert (answer.status_code, "sec-websocket-version" in answer.headers) == (401, came)
 
 
 async def test_where_nobody_answers_it_is_unreachable():

@@ -153,12 +153,28 @@ def test_what_was_asked_for_and_comes_is_a_repaired_event(store: Store, hello: T
 
 def test_a_look_that_is_over_says_how_far_all_is_settled(store: Store, hello: Tracked, clock: Clock):
     store.run(recovery.settle, hello.id, clock(), repaired=3)
-    store.run(recovery.settle, hello.id, None, repaired=2)
+    store.run(recovery.settle, hello.id, None, repaired=2, problem="one is missing")
     known = store.look(hooks.known, hello.id)
-    assert (known.settled_at, known.looked_at, known.repaired, known.problem) == (clock(), clock(), 5, "")
+    assert (known.settled_at, known.looked_at, known.repaired) == (clock(), clock(), 5)
+    assert known.problem == "one is missing"
+
+
+def test_what_was_wanted_sooner_meanwhile_is_not_put_off(store: Store, hello: Tracked, clock: Clock):
+    store.run(recovery.claim, hello.id, clock() + LATER)
+    clock.forward(timedelta(seconds=1))
+    store.run(recovery.start_over)
+    store.run(recovery.fail, hello.id, "away", clock() + LATER)
+    assert store.look(recovery.due, 10) == [hello.id]
+
+
+def test_what_github_did_not_agree_to_send_is_not_counted(store: Store, hello: Tracked, lost: Missing):
+    for _ in range(2 * len(ASK_AGAIN)):
+        assert store.run(recovery.turn_of, hello.id, lost) == "ask"
+        store.run(recovery.about_to_ask, hello.id, lost)
 
 
 def test_a_look_that_failed_says_why_and_settles_nothing(store: Store, hello: Tracked, clock: Clock):
+    store.run(recovery.claim, hello.id, clock() + LATER)
     store.run(recovery.fail, hello.id, "x" * 10_000, clock() + LATER)
     known = store.look(hooks.known, hello.id)
     assert (known.settled_at, len(known.problem)) == (None, recovery.MAX_PROBLEM)
