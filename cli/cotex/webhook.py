@@ -198,7 +198,7 @@ def deliveries(
                 each.delivered_at,
                 each.event,
                 each.action,
-                f"{each.status_code} {each.status}",
+                f"{each.status_code or ''} {each.status or ''}".strip(),
                 each.redelivery,
                 "-" if each.event == "ping" else each.in_log,
                 each.delivery_id,

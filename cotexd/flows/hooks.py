@@ -86,8 +86,8 @@ class Listed(msgspec.Struct, frozen=True):
     event: str
     action: str | None
     delivered_at: datetime
-    status: str
-    status_code: int
+    status: str | None
+    status_code: int | None
     redelivery: bool
     in_log: bool
 
@@ -226,7 +226,7 @@ async def standing(store: Store, github: GitHub, repo_id: str, bases: tuple[str,
     missing = () if "*" in found.events else tuple(sorted(set(known.events) - set(found.events)))
     secret = _secret_of(known, found, attempts)
     problems = _problems(known, found, secret, missing, there)
-    response = found.last_response
+    response = found.answered
     return msgspec.structs.replace(
         _unasked(known, "broken" if problems else "ok", *problems),
         hook_id=found.id,
@@ -296,7 +296,7 @@ async def _pinged(
                     return "arrived"
                 await asyncio.sleep(_LOOK_EVERY)
     except TimeoutError:
-        response = (await github.hook(known.repo_name, hook_id)).last_response
+        response = (await github.hook(known.repo_name, hook_id)).answered
         told = f"{response.code or ''} {response.message or response.status or ''}".strip()
         say(f"GitHub's ping has not arrived. GitHub says: {told or 'nothing yet'}")
         return "missing"
@@ -319,7 +319,7 @@ def _problems(
     known: Known, found: Hook, secret: Agreement, missing: tuple[str, ...], there: list[Hook]
 ) -> tuple[str, ...]:
     mend = f"Mend it: cotex webhook setup {known.repo_name}"
-    code = found.last_response.code
+    code = found.answered.code
     crowded = max((_hooks_for(event, there) for event in found.events), default=0)
     checks = (
         (not found.active, f"The hook is not active. {mend}"),
@@ -328,7 +328,7 @@ def _problems(
         (bool(missing), f"It does not send {', '.join(missing)}. {mend} --events …"),
         (secret == DIFFERS, f"Its secret is another one. {mend}"),
         (
-            found.last_response.status not in {None, "unused"} and code is None,
+            found.answered.status not in {None, "unused"} and code is None,
             "GitHub does not reach this server.",
         ),
         (

@@ -132,8 +132,8 @@ class Recovery:
         known = await self._store.read(hooks.known, repo_id)
         etag = self._etags.pop(repo_id, "")
         begin = _beginning(known)
-        found, left, etag = await _look(self._store, github, known, self._bases, begin, etag=etag)
-        if etag and not left:
+        found, _, etag = await _look(self._store, github, known, self._bases, begin, etag=etag)
+        if etag:
             self._etags[repo_id] = etag
         metrics.REPAIR_LOOKS.labels("repaired" if found.missing else "clean").inc()
         if found.missing:
@@ -165,10 +165,10 @@ async def repair(
         seen = await _list(store, github, known, hook, begin, lacking=recovery.not_in_log)
         return Repaired(known.repo_name, seen.checked, len(seen.missing))
     # Also what was given up: a person asks for it.
-    found, left, _ = await _look(
+    found, asked, _ = await _look(
         store, github, known, bases, begin, lacking=recovery.not_in_log, progress=progress
     )
-    arrived = await _arrived(store, repo_id, {each.delivery_id for each in left})
+    arrived = await _arrived(store, repo_id, asked)
     return msgspec.structs.replace(
         found, recovered=found.recovered + arrived, requested=found.requested - arrived
     )
@@ -184,8 +184,11 @@ async def _look(
     etag: str = "",
     lacking: Lacking = recovery.unknown,
     progress: Callable[[], None] = lambda: None,
-) -> tuple[Repaired, list[Missing], str]:
-    """Repair what is missing since `begin`; returns also what GitHub was asked to send again, and its list's etag."""
+) -> tuple[Repaired, set[str], str]:
+    """Repair what is missing since `begin`.
+
+    :returns: also the GUIDs that GitHub was asked to send again; and its list's etag, if all of it is settled
+    """
     hook = await _hook(store, github, known, bases)
     seen = await _list(store, github, known, hook, begin, etag=etag, lacking=lacking)
     work = _Work(store, github, known, hook, progress)
@@ -207,7 +210,7 @@ async def _look(
     found = Repaired(
         known.repo_name, seen.checked, len(seen.missing), work.recovered, work.requested, work.lost
     )
-    return found, work.unsettled, seen.etag
+    return found, work.asked, "" if work.unsettled else seen.etag
 
 
 async def _hook(store: Store, github: GitHub, known: Known, bases: tuple[str, ...]) -> Hook:
@@ -266,6 +269,7 @@ class _Work:
         self._hook = hook
         self._progress = progress
         self.recovered = self.requested = self.lost = 0
+        self.asked: set[str] = set()
         self.unsettled: list[Missing] = []
         self.problem = ""
         """why something could not be had"""
@@ -327,6 +331,7 @@ class _Work:
             await self._store.write(recovery.asked, repo_id, missing)
             metrics.REPAIRED.labels("requested").inc()
         self.requested += 1
+        self.asked.add(missing.delivery_id)
         self.unsettled.append(missing)
 
     async def _give_up(self, missing: Missing, reason: str) -> None:

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import ClassVar, Final, TypeVar
+from typing import Annotated, ClassVar, Final, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
@@ -116,7 +116,12 @@ class Hook(msgspec.Struct, frozen=True):
     active: bool
     events: tuple[str, ...]
     config: Config
-    last_response: Response = Response()
+    last_response: Response | None = None
+    """null, or of the status "unused", where there was none yet"""
+
+    @property
+    def answered(self) -> Response:
+        return self.last_response or Response()
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -139,15 +144,15 @@ class Attempt(msgspec.Struct, frozen=True):
     id: int
     guid: str
     event: str
-    delivered_at: datetime
-    status: str = ""
-    status_code: int = 0
+    delivered_at: Annotated[datetime, msgspec.Meta(tz=True)]
+    status: str | None = None
+    status_code: int | None = None
     redelivery: bool = False
     action: str | None = None
 
     @property
     def succeeded(self) -> bool:
-        return 200 <= self.status_code < 400
+        return self.status_code is not None and 200 <= self.status_code < 400
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -164,8 +169,8 @@ class _Request(msgspec.Struct, frozen=True):
 
 
 class _Detail(msgspec.Struct, frozen=True):
-    guid: str
-    event: str
+    guid: str = ""
+    event: str = ""
     request: _Request | None = None
 
 
@@ -311,7 +316,7 @@ class GitHub:
             detail = _read(await self._ask("GET", path), _Detail)
         except NotFound:
             return None
-        if (detail.guid, detail.event) != (attempt.guid, attempt.event):
+        if (detail.guid or attempt.guid, detail.event or attempt.event) != (attempt.guid, attempt.event):
             raise Failed(f"GitHub shows another delivery than {attempt.guid}.")
         shown = bytes(detail.request.payload) if detail.request is not None else b"null"
         payload = msgspec.json.format(shown, indent=-1)
