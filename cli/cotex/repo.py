@@ -65,7 +65,8 @@ def add(
         f"  Payload URL   {public_url or 'https://YOUR-SERVER'}{tracked.webhook_url}\n"
         "  Content type  application/json\n"
         f"  Secret        {tracked.webhook_secret or '(the one that was shown when it was made)'}\n"
-        "To try it without GitHub: cotex event send --repo " + tracked.repo_name
+        f"With a token for GitHub: cotex webhook setup {tracked.repo_name} --url https://…\n"
+        f"To try it without GitHub: cotex event send --repo {tracked.repo_name}"
     )
 
 

@@ -296,10 +296,11 @@ def repair(
     for each in found:
         if each.problem:
             view.say(f"{each.repo_name}: {each.problem}")
-    verb = "would be fetched" if dry_run else "were missing"
-    view.say(
-        f"{totals['missing']} of {totals['checked']} deliveries {verb}, {totals['recovered']} are here now."
-    )
+    missing = f"{totals['missing']} of {totals['checked']} deliveries"
+    if dry_run:
+        view.say(f"{missing} would be fetched.")
+    else:
+        view.say(f"{missing} were missing, {totals['recovered']} of them are here now.")
 
 
 @app.command(
