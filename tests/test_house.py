@@ -26,6 +26,7 @@ LONGER = {
     "cotexd/gateways/github.py": "one service, one file; half of it is its values, and what it refuses in words",
     "cotexd/config.py": "one declaration for every option",
     "cotexd/store/models.py": "one schema, whole: a class for every table",
+    "cotexd/store/dialect.py": "the only file where either database is named",
     "cotexd/web/routes.py": "one table, whole: a row for every route",
     "cotexd/live/session.py": "one state machine, whole; a third of it says which effects and limits there are",
 }

@@ -1,14 +1,30 @@
 """`cotex db`"""
 
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, BinaryIO
 
 import msgspec
 import typer
 
 from cotex import local, view
-from cotexd.operations import nodes
+from cotexd import __version__
+from cotexd.config import Settings
+from cotexd.errors import Conflict, Failed, NotFound
+from cotexd.operations import backups, nodes
+from cotexd.operations import check as checks
+from cotexd.store import StoreFiles, make_private, touch_private, utc_now
+from cotexd.store import backup as backups_of
+from cotexd.store import dialect as dialects
 
 app = view.group("The database.")
+
+CHECK_WITHIN = 3600.0
+"""seconds: who types it wants to know"""
 
 
 @app.command(epilog=view.examples("cotex db status", "cotex db status --json"))
@@ -31,3 +47,155 @@ def migrate(context: typer.Context, as_json: view.Json = False) -> None:
         view.document(done)
     else:
         view.say(f"The schema is {done['schema']}; {done['migrated']} steps were taken.")
+
+
+@app.command(epilog=view.examples("cotex db check", "cotex db check --json"))
+def check(context: typer.Context, as_json: view.Json = False) -> None:
+    """Check the database: its own integrity, orphans, cursors ahead of the log; exits with 1 if something is wrong."""
+    with local.opened(context) as store:
+        damage = store.dialect.damage(CHECK_WITHIN)
+        found = store.look(checks.check)
+    if damage:
+        found = msgspec.structs.replace(found, good=False, problems=(damage, *found.problems))
+    _show_check(found, as_json=as_json)
+
+
+@app.command(
+    epilog=view.examples("cotex db backup cotex.backup", "cotex db backup cotex.backup --without-key --json")
+)
+def backup(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="Where to; it must not be there yet.")],
+    without_key: Annotated[
+        bool, typer.Option("--without-key", help="Leave out the key that opens the secrets.")
+    ] = False,
+    as_json: view.Json = False,
+) -> None:
+    """Write a backup, while the server runs or not: one moment's whole database, compressed, and the key."""
+    current = local.settings(context)
+    with local.opened(context) as store, _new(file) as (half, out):
+        key = "" if without_key else current.key or store.files.key.read_text().strip()
+        with view.progress("rows") as shown:
+            head = store.look(
+                lambda tx: backups_of.write(
+                    tx, store.dialect, out, version=__version__, key=key, progress=shown
+                )
+            )
+        out.flush()
+        os.fsync(out.fileno())
+        half.rename(file)
+        store.run(backups.note)
+    size = file.stat().st_size
+    if as_json:
+        view.document(
+            {"file": str(file), "size_bytes": size, "epoch": head.epoch, "head": head.head, "key": bool(key)}
+        )
+        return
+    view.say(f"{file}: {size / 2**20:.1f} MiB, the log up to {head.head}.")
+    if key:
+        view.say("It holds the key that opens the secrets: keep it as you keep the server (mode 0600).")
+    else:
+        view.say("The key is not in it: without it, the secrets in it open for nobody.")
+
+
+@app.command(
+    epilog=view.examples(
+        "cotex db restore cotex.backup --yes", "cotex db restore cotex.backup --verify --yes --json"
+    )
+)
+def restore(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A backup.")],
+    verify: Annotated[bool, typer.Option("--verify", help="Check the database afterwards.")] = False,
+    yes: view.Yes = False,
+    as_json: view.Json = False,
+) -> None:
+    """Put a backup in the place of what there is: all of it, or nothing. The server must be stopped.
+
+    The log gets a new epoch: clients that are beyond the backup are told of the gap, and what GitHub still has of it
+    is fetched at the next start.
+    """
+    current = local.settings(context)
+    places = StoreFiles(current.data_dir)
+    with _opened(file) as source:
+        head = backups_of.read_head(source)
+        about = f"{head.made_at:%Y-%m-%d %H:%M} UTC, the log up to {head.head}"
+        view.confirm(f"Put the backup of {about} in the place of what there is?", yes=yes)
+        source.seek(0)
+        with view.progress("rows") as shown:
+            restored(current, source, shown)
+    if head.key and not current.key:
+        _put_key(places.key, head.key)
+    with local.opened(context) as store:
+        found = store.look(checks.check) if verify else None
+    if as_json:
+        view.document({"epoch": head.epoch, "head": head.head, "made_at": head.made_at, "checked": found})
+    else:
+        view.say(f"Restored: {about}.")
+    if found is not None and not found.good:
+        _show_check(found, as_json=False)
+
+
+def restored(current: Settings, source: BinaryIO, progress: Callable[[int], None]) -> None:
+    """Restore into the database of the settings, which need not be one that can be opened."""
+    make_private(StoreFiles(current.data_dir))
+    dialect = dialects.of(
+        current.database or f"sqlite:///{StoreFiles(current.data_dir).database}", time.sleep
+    )
+    if isinstance(dialect, dialects.Sqlite):
+        touch_private(dialect.path)
+    database = dialect.open(read_only=False)
+    try:
+        with dialects.unavailable():
+            backups_of.restore(database, dialect, source, utc_now(), overwrite=True, progress=progress)
+    finally:
+        database.close()
+
+
+def _put_key(path: Path, key: str) -> None:
+    """The key that goes with the database; one that is there already, and another, is kept beside it."""
+    if path.exists():
+        if path.read_text().strip() == key:
+            return
+        path.rename(path.with_name(f"{path.name}.{utc_now():%Y%m%d%H%M%S}"))
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(key + "\n")
+
+
+def _show_check(found: checks.Checked, *, as_json: bool) -> None:
+    if as_json:
+        view.document(found)
+    elif found.good:
+        view.say(f"It is whole: {found.events} events, the log up to {found.head}.")
+    for problem in () if as_json else found.problems:
+        view.say(problem)
+    if not found.good:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _new(file: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A file of our own under another name, for whoever renames it when it is whole; else it goes."""
+    if file.exists():
+        raise Conflict(f"{file} is there already.", hint="Name another file: nothing is overwritten.")
+    half = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise Failed(f"{file} cannot be written: {error.strerror}.") from error
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            yield half, out
+    except OSError as error:
+        raise Failed(f"{file} cannot be written: {error.strerror}.") from error
+    finally:
+        half.unlink(missing_ok=True)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[BinaryIO]:
+    try:
+        with file.open("rb") as source:
+            yield source
+    except OSError as error:
+        raise NotFound(f"{file} cannot be read: {error.strerror}.") from error

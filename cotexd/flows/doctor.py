@@ -331,10 +331,12 @@ async def _stripe(patient: Patient) -> Finding:
 async def _backup(patient: Patient) -> Finding:
     last = await asyncio.to_thread(patient.store.look, backups.noted)
     if last is None:
-        return Finding("backup", "warn", "none was ever made", "docs/operations.md: backup")
+        return Finding("backup", "warn", "none was ever made", "cotex db backup FILE")
     age = datetime.now(UTC) - last
     told = f"the last is {duration.show(timedelta(hours=age // timedelta(hours=1)))} old"
-    return Finding("backup", "warn" if age > BACKUP_OLD else "ok", told)
+    if age > BACKUP_OLD:
+        return Finding("backup", "warn", told, "cotex db backup FILE")
+    return Finding("backup", "ok", told)
 
 
 async def _seen(asking: Awaitable[Seen]) -> Seen | Unreachable:

@@ -5,10 +5,9 @@ from datetime import datetime, timedelta
 import msgspec
 
 from cotexd.store import Tx
-from cotexd.store.models import Event, LogState, Node, Present, Repository, User
+from cotexd.store.models import NODE_ALIVE, Event, LogState, Node, Present, Repository, User
 
-ALIVE = timedelta(seconds=15)
-"""a row that is older belongs to a server that was killed"""
+ALIVE = NODE_ALIVE
 FORGOTTEN = timedelta(days=1)
 
 

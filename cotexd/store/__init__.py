@@ -42,7 +42,10 @@ __all__ = [
     "Tx",
     "act_as",
     "acted_by",
+    "make_private",
     "redacted",
+    "touch_private",
+    "utc_now",
 ]
 
 READERS = 4
@@ -100,11 +103,11 @@ class Store:
         self.files = StoreFiles(folder)
         self._clock = clock
         self._closing = threading.Event()
-        _make_private(self.files)
+        make_private(self.files)
         self.url = url or f"sqlite:///{self.files.database}"
         self.dialect = dialects.of(self.url, self._closing.wait)
         if isinstance(self.dialect, dialects.Sqlite):
-            _touch_private(self.dialect.path)
+            touch_private(self.dialect.path)
         self._foreground = self.dialect.open(read_only=False)
         self._background = self.dialect.open(read_only=True)
         self._reader = threading.local()
@@ -306,7 +309,7 @@ class Store:
                 self._closing.wait(1.0)
 
 
-def _make_private(files: StoreFiles) -> None:
+def make_private(files: StoreFiles) -> None:
     """Make the data folder, for its owner only; an empty one is closed, one that others can look into is refused."""
     folder = files.folder
     try:
@@ -327,7 +330,7 @@ def _make_private(files: StoreFiles) -> None:
         ) from error
 
 
-def _touch_private(path: Path) -> None:
+def touch_private(path: Path) -> None:
     try:
         path.touch(mode=0o600)
         mode = stat.S_IMODE(path.stat().st_mode)

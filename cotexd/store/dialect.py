@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import peewee
@@ -23,6 +24,8 @@ BUSY_TIMEOUT = 8.0
 """seconds; GitHub waits 10 s for an answer and does not try again"""
 WATCH_INTERVAL = 0.25
 """seconds between two looks at whether another process wrote"""
+PORTION = 200
+"""rows of a long query that are in memory at once; a payload may have megabytes"""
 _URL = re.compile(r"[a-z][a-z0-9+]*://[^/?#]*(/[^?#]*)?(\?[^#]*)?")
 _CHANNEL = "cotexd_log"
 _MIGRATION_LOCK = 0x636F746578  # "cotex"
@@ -71,6 +74,14 @@ class Dialect(ABC):
     @abstractmethod
     def size(self, database: peewee.Database) -> int:
         """Bytes on disk."""
+
+    @abstractmethod
+    def stream(self, database: peewee.Database, query: str) -> Iterator[list[tuple[Any, ...]]]:
+        """The rows of a query in portions, within a transaction, however many there are."""
+
+    @abstractmethod
+    def count_on(self, database: peewee.Database, table: str, column: str) -> None:
+        """Let a column that counts by itself go on after the highest number that is there."""
 
     @abstractmethod
     def damage(self, within: float) -> str:
@@ -176,6 +187,14 @@ class Sqlite(Dialect):
         pages = database.execute_sql("PRAGMA page_count").fetchone()[0]
         return int(pages) * int(database.execute_sql("PRAGMA page_size").fetchone()[0])
 
+    def stream(self, database: peewee.Database, query: str) -> Iterator[list[tuple[Any, ...]]]:
+        cursor = database.execute_sql(query)
+        while rows := cursor.fetchmany(PORTION):
+            yield rows
+
+    def count_on(self, database: peewee.Database, table: str, column: str) -> None:
+        """SQLite does so by itself."""
+
     def damage(self, within: float) -> str:
         # A connection of its own: a large file takes long, and whoever does not wait for it must not be disturbed.
         ends = time.monotonic() + within
@@ -280,6 +299,19 @@ class Postgres(Dialect):
 
     def size(self, database: peewee.Database) -> int:
         return int(database.execute_sql("SELECT pg_database_size(current_database())").fetchone()[0])
+
+    def stream(self, database: peewee.Database, query: str) -> Iterator[list[tuple[Any, ...]]]:
+        # Else the driver would take all of it at once.
+        database.execute_sql(f"DECLARE portions NO SCROLL CURSOR FOR {query}")
+        while rows := database.execute_sql(f"FETCH {PORTION:d} FROM portions").fetchall():
+            yield rows
+        database.execute_sql("CLOSE portions")
+
+    def count_on(self, database: peewee.Database, table: str, column: str) -> None:
+        database.execute_sql(
+            f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'), COALESCE(MAX({column}), 0) + 1, false)"  # noqa: S608  # our own names
+            f" FROM {table}"
+        )
 
     def damage(self, within: float) -> str:  # noqa: ARG002  # it checks its pages as it reads them
         return ""

@@ -277,14 +277,19 @@ def migrate(database: peewee.Database, dialect: Dialect) -> int:
                 f"The database has schema {found}, and this version knows schemas up to {SCHEMA}.",
                 hint="Start a version of cotexd that is at least as new as the one that was used before.",
             )
-        for number, step in enumerate(STEPS[found:], found + 1):
-            for statement in dialect.translate(step).split(";"):
-                if statement.strip():
-                    database.execute_sql(statement)
-            database.execute_sql(f"UPDATE schema_version SET version = {number:d}")  # noqa: S608  # a number
+        take_steps(database, dialect, found, SCHEMA)
         if found == 0:
             _seed()
     return SCHEMA - found
+
+
+def take_steps(database: peewee.Database, dialect: Dialect, before: int, upto: int) -> None:
+    """Bring the schema from one number to another, within a transaction of the caller's."""
+    for number, step in enumerate(STEPS[before:upto], before + 1):
+        for statement in dialect.translate(step).split(";"):
+            if statement.strip():
+                database.execute_sql(statement)
+        database.execute_sql(f"UPDATE schema_version SET version = {number:d}")  # noqa: S608  # a number
 
 
 def schema_of(database: peewee.Database) -> int:

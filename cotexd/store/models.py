@@ -390,6 +390,10 @@ class Notice(_Table):
     created_at = TimeField()
 
 
+NODE_ALIVE = timedelta(seconds=15)
+"""a row that is older belongs to a server that was killed"""
+
+
 class Node(_Table):
     """The servers that run on this database, for those who look (`cotex status`) and for commands that call one."""
 
@@ -448,3 +452,13 @@ ALL: tuple[type[_Table], ...] = (
     Node,
     Present,
 )
+
+
+def table_of(model: type[peewee.Model]) -> str:
+    """The name of its table."""
+    return str(model._meta.table_name)  # noqa: SLF001  # Peewee has no other way to ask
+
+
+def fields_of(model: type[peewee.Model]) -> list[peewee.Field]:
+    """Its columns, in order."""
+    return list(model._meta.sorted_fields)  # noqa: SLF001  # the same

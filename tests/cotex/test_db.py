@@ -1,4 +1,11 @@
+import stat
+from pathlib import Path
+
+import httpx
+import pytest
+
 from cotexd.operations.repositories import Tracked
+from cotexd.store import Store
 
 
 def test_status_says_which_database_it_is_and_how_it_stands(cotex, octo: Tracked, database: str):
@@ -38,3 +45,132 @@ def test_a_file_that_is_no_database_is_said_in_words(cotex):
     done = cotex("db", "status")
     assert (done.code, done.out) == (1, "")
     assert "backup" in done.err
+
+
+def numbers(cotex, **environment: str) -> list[int]:
+    return sorted(each["seq"] for each in cotex("event", "list", "--json", **environment).json)
+
+
+def test_a_backup_is_whole_and_closed_to_others_and_says_what_is_in_it(cotex, octo: Tracked, tmp_path: Path):
+    file = tmp_path / "cotex.backup"
+    done = cotex("db", "backup", str(file), "--json")
+    assert done.code == 0, done.err
+    state = cotex("db", "status", "--json").json
+    assert done.json == {
+        "file": str(file),
+        "size_bytes": file.stat().st_size,
+        "epoch": state["epoch"],
+        "head": 1,
+        "key": True,
+    }
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
+    (row,) = [each for each in cotex("doctor", "--json").json if each["check"] == "backup"]
+    assert row["status"] == "ok"
+
+
+def test_what_is_there_already_is_not_written_over(cotex, octo: Tracked, tmp_path: Path):
+    file = tmp_path / "cotex.backup"
+    file.write_text("something else")
+    assert cotex("db", "backup", str(file)).code == 4
+    assert file.read_text() == "something else"
+
+
+def test_a_backup_that_cannot_be_written_is_said_in_words(cotex, octo: Tracked, tmp_path: Path):
+    assert cotex("db", "backup", str(tmp_path / "nowhere" / "cotex.backup")).code == 1
+
+
+def test_a_backup_alone_is_enough_to_go_on_on_an_empty_machine(cotex, octo: Tracked, tmp_path: Path):
+    file = tmp_path / "cotex.backup"
+    cotex("db", "backup", str(file))
+    there = type(cotex)(tmp_path / "there", "")
+    done = there("db", "restore", str(file), "--verify", "--yes", "--json")
+    assert done.code == 0, done.err
+    assert done.json["checked"]["good"] is True
+    assert numbers(there) == numbers(cotex) == [1]
+    assert (there.data / "cotexd.key").read_text() == (cotex.data / "cotexd.key").read_text()
+    assert stat.S_IMODE((there.data / "cotexd.key").stat().st_mode) == 0o600
+    server = there.serve()
+    assert there("event", "send", "--repo", "octo/hello").code == 0
+    assert numbers(there) == [1, 2]
+    assert server.end().code == 0
+
+
+def test_a_restore_takes_the_place_of_what_there_is_and_keeps_a_key_that_is_another(
+    cotex, octo: Tracked, tmp_path: Path
+):
+    file = tmp_path / "cotex.backup"
+    cotex("db", "backup", str(file))
+    there = type(cotex)(tmp_path / "there", "")
+    there("user", "add", "eve")
+    before = (there.data / "cotexd.key").read_text()
+    assert there("db", "restore", str(file)).code == 2
+    assert there("db", "restore", str(file), "--yes").code == 0
+    assert [each["name"] for each in there("user", "list", "--json").json] == ["ada"]
+    (kept,) = there.data.glob("cotexd.key.*")
+    assert kept.read_text() == before
+
+
+def test_a_backup_without_the_key_needs_it_where_it_is_restored(cotex, octo: Tracked, tmp_path: Path):
+    file = tmp_path / "cotex.backup"
+    assert cotex("db", "backup", str(file), "--without-key", "--json").json["key"] is False
+    key = (cotex.data / "cotexd.key").read_text().strip()
+    there = type(cotex)(tmp_path / "there", "")
+    lacking = there("db", "restore", str(file), "--yes")
+    assert lacking.code == 1
+    assert "COTEX_KEY" in lacking.err
+    assert there("db", "restore", str(file), "--yes", COTEX_KEY=key).code == 0
+    assert numbers(there, COTEX_KEY=key) == [1]
+
+
+def test_beside_a_server_that_runs_a_backup_is_made_and_nothing_is_restored(
+    cotex, octo: Tracked, tmp_path: Path
+):
+    cotex.serve()
+    file = tmp_path / "cotex.backup"
+    assert cotex("event", "send", "--repo", "octo/hello").code == 0
+    assert cotex("db", "backup", str(file), "--json").json["head"] == 2
+    assert cotex("db", "restore", str(file), "--yes").code == 4
+    assert numbers(cotex) == [1, 2]
+
+
+def test_a_client_that_had_more_than_the_backup_is_told_of_the_gap(cotex, octo: Tracked, tmp_path: Path):
+    file = tmp_path / "cotex.backup"
+    cotex("db", "backup", str(file))
+    epoch = cotex("db", "status", "--json").json["epoch"]
+    server = cotex.serve()
+    cotex("event", "send", "--repo", "octo/hello")
+    server.end()
+    assert cotex("db", "restore", str(file), "--yes").code == 0
+    server = cotex.serve()
+    token = cotex("user", "token", "ada").out.strip()
+    answer = httpx.get(
+        f"{server.url}/api/events?after={epoch}.2", headers={"authorization": f"Bearer {token}"}
+    ).json()
+    (gap,) = answer["messages"]
+    assert (gap["event"], gap["payload"]["reason"]) == ("gap", "epoch")
+    assert answer["cursor"].endswith(".1")
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"\x28\xb5\x2f\xfd" + b"\0" * 100])
+def test_what_is_no_backup_is_refused_and_nothing_is_changed(
+    cotex, octo: Tracked, tmp_path: Path, content: bytes
+):
+    file = tmp_path / "cotex.backup"
+    file.write_bytes(content)
+    done = cotex("db", "restore", str(file), "--yes")
+    assert done.code == 2
+    assert "no backup" in done.err
+    assert numbers(cotex) == [1]
+    assert cotex("db", "restore", str(tmp_path / "none"), "--yes").code == 3
+
+
+def test_check_says_that_it_is_whole_and_what_is_not(cotex, octo: Tracked):
+    good = cotex("db", "check", "--json")
+    assert (good.code, good.json["good"], good.json["events"]) == (0, True, 1)
+    store = Store(cotex.database, cotex.data)
+    store.run(lambda tx: tx.change("UPDATE log_state SET head = 0"))
+    store.close()
+    bad = cotex("db", "check", "--json")
+    assert (bad.code, bad.json["problems"]) == (1, ["1 events lie beyond the log's head"])
+    assert "beyond the log's head" in cotex("db", "check").err

@@ -114,6 +114,7 @@ KEYS = {
         *("epoch", "head", "floor"),
     },
     "db migrate": {"migrated", "schema"},
+    "db check": {"good", "problems", "events", "epoch", "head"},
 }
 AT_A_SERVER = {
     ("serve",),
@@ -121,6 +122,8 @@ AT_A_SERVER = {
     ("forward",),
     ("event", "send"),
     ("event", "trace"),
+    ("db", "backup"),
+    ("db", "restore"),
     *(("webhook", word) for word in ("setup", "ping", "deliveries", "redeliver", "repair", "remove")),
     ("billing", "sync"),
     ("billing", "setup"),
@@ -162,6 +165,7 @@ REFUSALS = {
     "billing sync": 1,
     "event trace nowhere": 3,
     "secret set stripe-key --repo octo/hello": 2,
+    "db restore nowhere.backup --yes": 3,
     "webhook setup octo/other": 3,
     "webhook setup octo/hello": 5,
     "webhook setup octo/hello --all --events push": 2,
@@ -217,6 +221,7 @@ LOOKS = [
     "config check",
     "db status",
     "db migrate",
+    "db check",
 ]
 """all that shows something, and makes no secret"""
 
@@ -315,6 +320,8 @@ def test_the_example_in_a_help_does_what_it_says(
     else:
         if arguments[:2] == ["event", "send"]:
             cotex.serve()
+        elif arguments[:2] == ["db", "restore"]:
+            assert cotex("db", "backup", arguments[2]).code == 0
         done = cotex(*arguments)
         assert done.code == 0, done.err
         if "--json" in arguments:

@@ -1,0 +1,285 @@
+"""A backup: every table as a stream of rows, the same for both databases, so that one may be restored on the other.
+
+The file is compressed (zstd, with checksums). It begins with a head that says of which schema the tables are; then come
+portions of rows, in the order in which tables refer to one another; and it ends with how many rows there were and a
+hash over all before it: a file without that end, or with another, was cut or damaged, and restores nothing.
+"""
+
+import hashlib
+import struct
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any, BinaryIO, TypeVar
+
+import msgspec
+import peewee
+import zstandard
+
+from cotexd.errors import Conflict, Failed, Invalid
+from cotexd.store import migrations
+from cotexd.store.dialect import Dialect
+from cotexd.store.models import ALL, NODE_ALIVE, Lineage, LogState, Node, Present, bound, fields_of, table_of
+from cotexd.store.transaction import Tx
+
+FORMAT = 1
+LEVEL = 6
+"""of zstd: payloads are compressed already"""
+MAX_MESSAGE = 1 << 30
+"""bytes; a portion of rows has far less"""
+_MAX_END = 1000
+"""bytes"""
+_LENGTH = struct.Struct(">I")
+# What runs at this moment is of this moment.
+_TABLES = tuple(each for each in ALL if each not in {Node, Present})
+
+T = TypeVar("T")
+
+
+class Table(msgspec.Struct, frozen=True):
+    name: str
+    columns: tuple[str, ...]
+
+
+class Head(msgspec.Struct, frozen=True):
+    format: int
+    schema: int
+    version: str
+    made_at: datetime
+    engine: str
+    epoch: str
+    head: int
+    tables: tuple[Table, ...]
+    key: str
+    """that opens the secrets; "" if it was left out"""
+
+
+class _Portion(msgspec.Struct, frozen=True, array_like=True):
+    table: int
+    rows: list[list[Any]]
+
+
+class _End(msgspec.Struct, frozen=True):
+    rows: int
+    sha256: bytes
+
+
+def write(
+    tx: Tx,
+    dialect: Dialect,
+    file: BinaryIO,
+    *,
+    version: str,
+    key: str = "",
+    progress: Callable[[int], None] = lambda _: None,
+) -> Head:
+    """Write all that one read transaction sees: the server goes on meanwhile.
+
+    :param version: of the program
+    :param key: to go with it, so that the file alone is enough to restore from
+    :param progress: is told how many rows were written
+    """
+    log = LogState.get_by_id(1)
+    tables = tuple(Table(table_of(each), _columns(each)) for each in _TABLES)
+    head = Head(FORMAT, migrations.SCHEMA, version, tx.now, dialect.name, log.epoch, log.head, tables, key)
+    count = 0
+    with zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).stream_writer(
+        file, closefd=False
+    ) as packed:
+        out = _Out(packed)
+        out.put(head)
+        for number, (model, table) in enumerate(zip(_TABLES, tables, strict=True)):
+            for rows in dialect.stream(tx.database, _selecting(table)):
+                out.put(_Portion(number, [_plain(model, row) for row in rows]))
+                count += len(rows)
+                progress(count)
+        out.end(count)
+    return head
+
+
+def read_head(file: BinaryIO) -> Head:
+    """:raises Invalid: it is no backup, or of a newer version"""
+    return _In(file).head()
+
+
+def restore(
+    database: peewee.Database,
+    dialect: Dialect,
+    file: BinaryIO,
+    now: datetime,
+    *,
+    overwrite: bool,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Head:
+    """Put what a backup holds in the place of what there is: all of it, or, whatever happens, nothing.
+
+    The log gets a new epoch, which remembers that it is the backup's up to its head: clients whose cursors are beyond
+    that are told of the gap.
+
+    :param file: it is read twice: first all of it is checked, then what is there makes room
+    :param overwrite: there may be something, and it goes
+    :raises Conflict: there is, and it may not; or a server runs on this database
+    :raises Invalid: the file is no backup, of a newer version, cut or damaged
+    """
+    _In(file).check()
+    file.seek(0)
+    source = _In(file)
+    head = source.head()
+    with bound(database), dialect.migrating(database):
+        _make_room(database, now, overwrite=overwrite)
+        migrations.take_steps(database, dialect, 0, head.schema)
+        count = 0
+        for portion in source.portions():
+            _insert(database, head.tables[portion.table], portion.rows)
+            count += len(portion.rows)
+            progress(count)
+        migrations.take_steps(database, dialect, head.schema, migrations.SCHEMA)
+        for model in _TABLES:
+            for field in fields_of(model):
+                if isinstance(field, peewee.AutoField):
+                    dialect.count_on(database, table_of(model), field.column_name)
+        _begin_epoch(now)
+    return head
+
+
+def _make_room(database: peewee.Database, now: datetime, *, overwrite: bool) -> None:
+    there = set(database.get_tables()) & {table_of(each) for each in ALL}
+    if there:
+        if "node" in there and Node.select().where(Node.seen_at > now - NODE_ALIVE).exists():
+            raise Conflict("A server runs on this database.", hint="Stop it first.")
+        if not overwrite and "log_state" in there and _is_used(database):
+            raise Conflict(
+                "There is something in this database.", hint="Add --yes if the backup is to take its place."
+            )
+        for model in reversed(ALL):
+            database.execute_sql(f'DROP TABLE IF EXISTS "{table_of(model)}"')
+    database.execute_sql("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
+    database.execute_sql("DELETE FROM schema_version")
+    database.execute_sql("INSERT INTO schema_version VALUES (0)")
+
+
+def _is_used(database: peewee.Database) -> bool:
+    """Whether anybody has put anything into it."""
+    found = database.execute_sql('SELECT 1 FROM "user" UNION ALL SELECT 1 FROM event LIMIT 1').fetchone()
+    return found is not None
+
+
+def _begin_epoch(now: datetime) -> None:
+    log = LogState.get_by_id(1)
+    order = Lineage.select().count() + 1
+    Lineage.insert(id=order, epoch=log.epoch, head=log.head, created_at=now).execute()
+    LogState.update(epoch=migrations.new_epoch()).execute()
+
+
+def _columns(model: type[peewee.Model]) -> tuple[str, ...]:
+    return tuple(each.column_name for each in fields_of(model))
+
+
+def _selecting(table: Table) -> str:
+    columns = ", ".join(f'"{each}"' for each in table.columns)
+    return f'SELECT {columns} FROM "{table.name}"'  # noqa: S608  # our own names
+
+
+def _plain(model: type[peewee.Model], row: tuple[Any, ...]) -> list[Any]:
+    """A row as both databases take it: SQLite knows no booleans."""
+    fields = fields_of(model)
+    return [
+        bool(value) if isinstance(field, peewee.BooleanField) and value is not None else value
+        for field, value in zip(fields, row, strict=True)
+    ]
+
+
+def _insert(database: peewee.Database, table: Table, rows: list[list[Any]]) -> None:
+    names = ", ".join(f'"{each}"' for each in table.columns)
+    marks = ", ".join([database.param] * len(table.columns))
+    statement = f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})'  # noqa: S608  # names of our own tables
+    database.cursor().executemany(statement, rows)
+
+
+class _Out:
+    """Messages, each behind its length, and a hash over all of them."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+
+    def put(self, message: msgspec.Struct) -> None:
+        encoded = msgspec.msgpack.encode(message)
+        framed = _LENGTH.pack(len(encoded)) + encoded
+        self._digest.update(framed)
+        self._file.write(framed)
+
+    def end(self, rows: int) -> None:
+        encoded = msgspec.msgpack.encode(_End(rows, self._digest.digest()))
+        self._file.write(_LENGTH.pack(0) + _LENGTH.pack(len(encoded)) + encoded)
+
+
+class _In:
+    """The same, read again. Whatever is wrong with it is one error: nobody can do anything about the difference."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = zstandard.ZstdDecompressor().stream_reader(file)
+        self._digest = hashlib.sha256()
+
+    def head(self) -> Head:
+        head = self._decode(self._message() or b"", Head)
+        if head.format != FORMAT or head.schema > migrations.SCHEMA:
+            raise Failed(
+                f"The backup is of version {head.version}, which is newer than this one.",
+                hint="Restore it with a version that is at least as new.",
+            )
+        known = {table_of(each) for each in ALL}
+        if not all(
+            each.name in known and all(column.isidentifier() for column in each.columns)
+            for each in head.tables
+        ):
+            raise _damaged()
+        return head
+
+    def portions(self) -> Iterator[_Portion]:
+        while (message := self._message()) is not None:
+            yield self._decode(message, _Portion)
+
+    def check(self) -> None:
+        """Read to the end, and see whether that is the end of all that was written."""
+        while self._message() is not None:
+            pass
+        digest = self._digest.digest()
+        (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
+        if length > _MAX_END or self._decode(self._exactly(length), _End).sha256 != digest:
+            raise _damaged()
+
+    def _message(self) -> bytes | None:
+        """The next one; None at the end."""
+        size = self._exactly(_LENGTH.size)
+        (length,) = _LENGTH.unpack(size)
+        if not 0 < length <= MAX_MESSAGE:
+            if length:
+                raise _damaged()
+            return None
+        message = self._exactly(length)
+        self._digest.update(size + message)
+        return message
+
+    def _exactly(self, length: int) -> bytes:
+        parts: list[bytes] = []
+        while length:
+            try:
+                part = self._file.read(length)
+            except zstandard.ZstdError:
+                raise _damaged() from None
+            if not part:
+                raise _damaged()
+            parts.append(part)
+            length -= len(part)
+        return b"".join(parts)
+
+    @staticmethod
+    def _decode(message: bytes, kind: type[T]) -> T:
+        try:
+            return msgspec.msgpack.decode(message, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise _damaged() from None
+
+
+def _damaged() -> Invalid:
+    return Invalid("The file is no backup, or it was cut short or damaged.", hint="Take another one.")
