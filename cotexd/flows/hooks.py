@@ -102,9 +102,12 @@ async def find(github: GitHub, known: Known, bases: tuple[str, ...]) -> Hook | N
     return ours(await github.hooks(known.repo_name), known, bases)
 
 
-def ours(there: list[Hook], known: Known, bases: tuple[str, ...]) -> Hook | None:
-    """The same, of the hooks that are there."""
-    candidates = [each for each in there if is_ours(each.config.url, known, bases)]
+def ours(there: list[Hook], known: Known, bases: tuple[str, ...], *, anywhere: bool = False) -> Hook | None:
+    """The same, of the hooks that are there.
+
+    :param anywhere: also one that calls where this server is not, or not any more
+    """
+    candidates = [each for each in there if is_ours(each.config.url, known, bases, anywhere=anywhere)]
     # Two would only send everything twice; the one that is known keeps its history.
     return min(candidates, key=lambda each: (each.id != known.hook_id, each.id), default=None)
 
@@ -123,7 +126,7 @@ async def the_hook(github: GitHub, known: Known, bases: tuple[str, ...]) -> Hook
     return found
 
 
-def is_ours(url: str, known: Known, bases: tuple[str, ...]) -> bool:
+def is_ours(url: str, known: Known, bases: tuple[str, ...], *, anywhere: bool = False) -> bool:
     """Whether a hook's URL is this server's address of the repository."""
     try:
         plain = _plain(url)
@@ -131,7 +134,7 @@ def is_ours(url: str, known: Known, bases: tuple[str, ...]) -> bool:
         return False
     good = [base for base in (*bases, known.base) if base]
     return plain.path.endswith(known.path) and (
-        not good or any(plain == _plain(base + known.path) for base in good)
+        anywhere or not good or any(plain == _plain(base + known.path) for base in good)
     )
 
 
@@ -149,13 +152,14 @@ async def set_up(
 
     :param base: under which GitHub reaches this server; nothing here asks it
     :param events: what it is to send; () is what a hook that is there sends, and everything for a new one
-    :param bases: other addresses of this server, under which a hook may have been made
+    :param bases: other addresses of this server: a hook that calls one of them goes before one that is out of date
     :param say: is told each step
     :raises CotexError: what GitHub refuses, in words
     """
     known, secret = await store.read(hooks.known, repo_id), await store.read(repositories.secret_of, repo_id)
     url = base + known.path
-    found = await find(github, known, (base, *bases))
+    there = await github.hooks(known.repo_name)
+    found = ours(there, known, (base, *bases)) or ours(there, known, (), anywhere=True)
     wanted = Wanted(url, secret, events or (found.events if found else ALL_EVENTS))
     changed: tuple[str, ...] = ()
     if found is not None:

@@ -113,6 +113,16 @@ async def test_a_hook_moves_with_the_server(world: World, tracked: Tracked, serv
     assert again.changed == ()
 
 
+async def test_a_hook_that_calls_where_the_server_was_is_mended_and_no_second_one_made(
+    world: World, tracked: Tracked, server: Server
+):
+    hook_id = world.github.hook("octo/hello", OTHER + tracked.webhook_url, tracked.webhook_secret, ("push",))
+    done = await set_up(world, tracked)
+    assert (done.hook_id, done.created, done.ping) == (hook_id, False, "arrived")
+    assert "URL" in done.changed
+    assert the_hook(world).url == PUBLIC + tracked.webhook_url
+
+
 async def test_other_peoples_hooks_are_left_alone(world: World, tracked: Tracked, server: Server):
     theirs = world.github.hook("octo/hello", "https://ci.example.com/hook", "theirs")
     done = await set_up(world, tracked)
