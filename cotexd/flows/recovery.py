@@ -26,6 +26,8 @@ from cotexd.operations.hooks import Known
 from cotexd.operations.recovery import Missing
 from cotexd.store import Store, Tx, utc_now
 
+MAX_PAGES = 5_000
+"""of 100 attempts in one look; more than a token may ask for in an hour"""
 OVERLAP = timedelta(minutes=15)
 """by which a look begins before what is settled: attempts come late into GitHub's list"""
 AT_ONCE = 4
@@ -236,7 +238,7 @@ async def _list(
     first: dict[str, datetime] = {}
     early: set[str] = set()
     cursor, seen_etag = "", ""
-    while True:
+    for _ in range(MAX_PAGES):
         page = await github.deliveries(known.repo_name, hook.id, cursor=cursor, etag="" if cursor else etag)
         if page is None:
             return _Seen((), 0, None, etag)
@@ -247,8 +249,10 @@ async def _list(
             elif each.delivered_at >= begin and each.event != "ping":
                 last.setdefault(each.guid, each)  # newest first
                 first[each.guid] = each.delivered_at
+        if not page.attempts or page.following in {"", cursor}:
+            break
         cursor = page.following
-        if not cursor or any(each.delivered_at < begin for each in page.attempts):
+        if any(each.delivered_at < begin for each in page.attempts):
             break
     missing = await store.read(lacking, known.repo_id, last.keys() - early)
     found = [Missing(guid, last[guid].event, first[guid], last[guid].id) for guid in missing]

@@ -95,7 +95,7 @@ def test_confirm_is_silent_with_yes_and_refuses_where_nobody_can_be_asked(monkey
         view.confirm("Sure?", yes=False)
 
 
-@pytest.mark.parametrize(("line", "lines"), [("event list", 2), ("event show hostile", 10)])
+@pytest.mark.parametrize(("line", "lines"), [("event list", 2), ("event show hostile", 11)])
 def test_what_comes_from_outside_cannot_command_a_terminal(cotex, octo: Tracked, line: str, lines: int):
     store = Store("", cotex.data)
     issue = {"action": "opened", "issue": {"title": HOSTILE, "state": "open"}, "sender": {"login": HOSTILE}}

@@ -17,7 +17,7 @@ from cotexd.operations.repositories import Tracked
 from cotexd.store.models import Event
 
 FIXED = {"id", "repo_id", "repo_name", "event_type", "payload", "created_at"}
-ADDED = {"delivery_id", "seq", "summary", "is_delivered", "expires_at"}
+ADDED = {"delivery_id", "seq", "summary", "is_delivered", "expires_at", "repaired"}
 # What is refused before a database is asked is tested with one of them.
 on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
