@@ -22,7 +22,7 @@ from cotexd.errors import CotexError, Failed
 from cotexd.flows.access import Access
 from cotexd.flows.billing import Account, Terms
 from cotexd.flows.recovery import Recovery
-from cotexd.gateways import jwks
+from cotexd.gateways import jwks, outside
 from cotexd.live.hub import Hub
 from cotexd.operations import nodes, signing, tiers, tokens
 from cotexd.operations.identities import Provisioning
@@ -130,7 +130,7 @@ class Appliance:
 
     async def _furnish(self, store: Store, hub: Hub) -> Context:
         settings = self.settings
-        http = jwks.client()
+        http = outside.client(configured=True, timeout=jwks.TIMEOUT)
         self._closing.append(http.aclose)
         authenticator = Authenticator(
             store,

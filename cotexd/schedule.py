@@ -43,7 +43,9 @@ class Schedule:
         self._stripe = stripe
         self._repairs = repairs
         self._scheduler = AsyncIOScheduler(
-            timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 60}
+            timezone="UTC",
+            # One turn, and the one that finds it still going on: APScheduler would warn of that each time.
+            job_defaults={"coalesce": True, "max_instances": 2, "misfire_grace_time": 60},
         )
         table: tuple[tuple[str, timedelta, Callable[[], Awaitable[None]]], ...] = (
             ("beat", BEAT_EVERY, lambda: self._beat(server())),
@@ -55,12 +57,7 @@ class Schedule:
         )
         for name, interval, work in table:
             self._scheduler.add_job(
-                _guarded(name, work),
-                "interval",
-                seconds=interval.total_seconds(),
-                name=name,
-                # A repair takes its time, and sees for itself that there is only one.
-                max_instances=2 if name == "repair" else 1,
+                _guarded(name, work), "interval", seconds=interval.total_seconds(), name=name
             )
 
     async def start(self, first: Server) -> None:
@@ -111,10 +108,16 @@ class Schedule:
 
 
 def _guarded(name: str, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """`work` with what goes wrong caught, one turn at a time: one that is due during another is left out."""
+    alone = asyncio.Lock()
+
     async def run() -> None:
+        if alone.locked():
+            return
         try:
-            with metrics.JOB_TIME.labels(name).time():
-                await work()
+            async with alone:
+                with metrics.JOB_TIME.labels(name).time():
+                    await work()
             metrics.JOBS.labels(name, "done").inc()
         except asyncio.CancelledError:
             return  # the server stops, and nobody waits for it

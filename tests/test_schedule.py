@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from actors import logged
-from conftest import Clock, eventually
+from conftest import Clock, eventually, holding
 
-from cotexd import schedule
+from cotexd import metrics, schedule
 from cotexd.errors import Unavailable
 from cotexd.flows.access import Access
 from cotexd.flows.billing import Account
@@ -119,6 +119,36 @@ async def test_what_was_stopped_stays_stopped(serving: Store, clock: Clock):
     before = turns
     await asyncio.sleep(0.2)  # ten turns, none of which may come
     assert turns == before
+
+
+async def test_a_turn_that_takes_long_is_alone_and_nobody_is_warned_of_the_others(
+    serving: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(schedule, "LEVELS_EVERY", timedelta(milliseconds=20))
+    turns = 0
+
+    def server() -> Server:
+        nonlocal turns
+        turns += 1
+        return SERVER
+
+    def looks() -> float:
+        """Turns of another job, which only reads."""
+        labels = {"work": "levels", "outcome": "done"}
+        return metrics.REGISTRY.get_sample_value("cotexd_scheduled_runs_total", labels) or 0
+
+    running = scheduled(serving, server)
+    await running.start(SERVER)
+    async with holding(serving):
+        begun = looks()
+        await eventually(lambda: looks() > begun + 3)
+        held = turns
+        begun = looks()
+        await eventually(lambda: looks() > begun + 10)
+        assert turns == held
+    await eventually(lambda: turns > held + 2)
+    running.stop()
+    assert "maximum number of running instances" not in caplog.text
 
 
 def test_a_schedule_that_never_ran_can_be_stopped(store: Store):

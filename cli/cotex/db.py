@@ -17,7 +17,7 @@ from cotexd.config import Settings
 from cotexd.errors import Conflict, Failed, NotFound
 from cotexd.operations import backups, nodes
 from cotexd.operations import check as checks
-from cotexd.store import StoreFiles, make_private, touch_private, utc_now
+from cotexd.store import StoreFiles, make_private, touch_private, url_of, utc_now
 from cotexd.store import backup as backups_of
 from cotexd.store import dialect as dialects
 
@@ -123,7 +123,7 @@ def restore(
         view.confirm(f"Put the backup of {about} in the place of what there is?", yes=yes)
         source.seek(0)
         with view.progress("rows") as shown:
-            restored(current, source, shown)
+            _restore(current, source, shown)
     if head.key and not current.key:
         _put_key(places.key, head.key)
     with local.opened(context) as store:
@@ -136,18 +136,16 @@ def restore(
         _show_check(found, as_json=False)
 
 
-def restored(current: Settings, source: BinaryIO, progress: Callable[[int], None]) -> None:
+def _restore(current: Settings, source: BinaryIO, progress: Callable[[int], None]) -> None:
     """Restore into the database of the settings, which need not be one that can be opened."""
     make_private(StoreFiles(current.data_dir))
-    dialect = dialects.of(
-        current.database or f"sqlite:///{StoreFiles(current.data_dir).database}", time.sleep
-    )
+    dialect = dialects.of(url_of(current.database, current.data_dir), time.sleep)
     if isinstance(dialect, dialects.Sqlite):
         touch_private(dialect.path)
     database = dialect.open(read_only=False)
     try:
         with dialects.unavailable():
-            backups_of.restore(database, dialect, source, utc_now(), overwrite=True, progress=progress)
+            backups_of.restore(database, dialect, source, utc_now(), progress)
     finally:
         database.close()
 

@@ -1,6 +1,7 @@
 """`cotex doctor`"""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,8 @@ from cotexd.flows import doctor as flows
 from cotexd.flows.access import Access
 from cotexd.flows.billing import Account
 from cotexd.flows.doctor import CHECKS, Finding, Patient
-from cotexd.store import Store, StoreFiles
+from cotexd.store import Store, StoreFiles, url_of
+from cotexd.store import dialect as dialects
 
 app = view.single()
 
@@ -46,11 +48,9 @@ def _look(context: typer.Context, *, fix: bool) -> list[Finding]:
         return [first, *flows.unchecked(CHECKS[1:], "the configuration is not good")]
     told = str(current.file or "no file, defaults and environment only")
     # Before the database is opened: that refuses what others can look into.
-    found = [
-        Finding("configuration", "ok", told),
-        flows.files(current.data_dir, _secret_files(current), fix=fix),
-    ]
+    found = [Finding("configuration", "ok", told)]
     try:
+        found.append(flows.files(current.data_dir, _secret_files(current), fix=fix))
         with local.opened(context) as store:
             found += asyncio.run(_examine(store, current))
     except CotexError as error:
@@ -65,10 +65,9 @@ def _look(context: typer.Context, *, fix: bool) -> list[Finding]:
 
 def _secret_files(current: Settings) -> list[Path]:
     places = StoreFiles(current.data_dir)
-    database = places.database
-    if current.database.startswith("sqlite:"):
-        database = Path(current.database.removeprefix("sqlite:").removeprefix("///"))
-    beside = [database.with_name(database.name + end) for end in ("", "-wal", "-shm")]
+    dialect = dialects.of(url_of(current.database, current.data_dir), time.sleep)
+    path = dialect.path if isinstance(dialect, dialects.Sqlite) else None
+    beside = [] if path is None else [path.with_name(path.name + end) for end in ("", "-wal", "-shm")]
     return [places.key, places.lineage, *beside]
 
 

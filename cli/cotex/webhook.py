@@ -17,7 +17,7 @@ from cotexd.flows import recovery as repairs
 from cotexd.flows.access import Access
 from cotexd.flows.hooks import Standing
 from cotexd.flows.recovery import Repaired
-from cotexd.gateways.github import SCOPES, GitHub, Hook
+from cotexd.gateways.github import SCOPES, GitHub, Hook, NoToken
 from cotexd.operations import hooks, repositories
 from cotexd.operations.hooks import Known
 from cotexd.store import Store, utc_now
@@ -51,11 +51,6 @@ class At(msgspec.Struct, frozen=True):
     async def hook(self) -> Hook:
         """:raises NotFound: GitHub shows none that calls this server"""
         return await flows.the_hook(self.github, self.known, self.bases)
-
-
-@app.callback()
-def webhook() -> None:
-    """Where GitHub sends its events."""
 
 
 @app.command(epilog=view.examples("cotex webhook url octo/hello", "cotex webhook url octo/hello --json"))
@@ -163,7 +158,7 @@ def status(context: typer.Context, repo: OneOrAll = None, as_json: view.Json = F
 )
 def ping(context: typer.Context, repo: Repo, as_json: view.Json = False) -> None:
     async def do(at: At, _: Settings) -> flows.Ping:
-        return await flows.ping(at.store, at.github, at.known, await at.hook(), view.say)
+        return await flows.ping(at.store, at.github, at.known, (await at.hook()).id, view.say)
 
     went = _at_github(context, repo, do)
     if as_json:
@@ -254,6 +249,7 @@ def repair(
     as_json: view.Json = False,
 ) -> None:
     begin = None if since is None else utc_now() - duration.parse(since)
+    failed: list[CotexError] = []
 
     async def run(store: Store, access: Access, current: Settings) -> list[Repaired]:
         async def look(known: Known) -> Repaired:
@@ -271,7 +267,9 @@ def repair(
             except CotexError as error:
                 if repo is not None:
                     raise
-                # What is wrong with one is no reason to leave out the others.
+                # What is wrong with one is no reason to leave out the others; that nobody set it up, no failure.
+                if not isinstance(error, NotFound | NoToken):
+                    failed.append(error)
                 return Repaired(known.repo_name, problem=error.message)
 
         count = itertools.count(1)
@@ -285,22 +283,10 @@ def repair(
     }
     if as_json:
         view.document({**totals, "dry_run": dry_run, "repositories": found})
-        return
-    view.table(
-        ("repository", "looked at", "missing", "recovered", "asked for again", "lost"),
-        [
-            (each.repo_name, each.checked, each.missing, each.recovered, each.requested, each.lost)
-            for each in found
-        ],
-    )
-    for each in found:
-        if each.problem:
-            view.say(f"{each.repo_name}: {each.problem}")
-    missing = f"{totals['missing']} of {totals['checked']} deliveries"
-    if dry_run:
-        view.say(f"{missing} would be fetched.")
     else:
-        view.say(f"{missing} were missing, {totals['recovered']} of them are here now.")
+        _show_repaired(found, totals, dry_run=dry_run)
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command(
@@ -328,6 +314,24 @@ def remove(
         view.document({"hook_id": gone.id, "url": gone.config.url, "removed": not dry_run})
     else:
         view.say(f"Hook {gone.id} {'would be' if dry_run else 'is'} deleted at GitHub.")
+
+
+def _show_repaired(found: list[Repaired], totals: dict[str, int], *, dry_run: bool) -> None:
+    view.table(
+        ("repository", "looked at", "missing", "recovered", "asked for again", "lost"),
+        [
+            (each.repo_name, each.checked, each.missing, each.recovered, each.requested, each.lost)
+            for each in found
+        ],
+    )
+    for each in found:
+        if each.problem:
+            view.say(f"{each.repo_name}: {each.problem}")
+    missing = f"{totals['missing']} of {totals['checked']} deliveries"
+    if dry_run:
+        view.say(f"{missing} would be fetched.")
+    else:
+        view.say(f"{missing} were missing, {totals['recovered']} of them are here now.")
 
 
 def rotate_secret(context: typer.Context, repo_id: str, overlap: timedelta) -> flows.Ping:

@@ -7,7 +7,7 @@ import asyncio
 import shutil
 import stat
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -332,7 +332,7 @@ async def _backup(patient: Patient) -> Finding:
     last = await asyncio.to_thread(patient.store.look, backups.noted)
     if last is None:
         return Finding("backup", "warn", "none was ever made", "cotex db backup FILE")
-    age = datetime.now(UTC) - last
+    age = utc_now() - last
     told = f"the last is {duration.show(timedelta(hours=age // timedelta(hours=1)))} old"
     if age > BACKUP_OLD:
         return Finding("backup", "warn", told, "cotex db backup FILE")

@@ -176,8 +176,8 @@ async def set_up(
         say(f"Hook {hook.id} is as it must be.")
     made = ("created",) if found is None else changed
     await store.write(hooks.set_up, repo_id, hook.id, base, secret, made)
-    ping = await _pinged(store, github, known, hook.id, say)
-    return SetUp(known.repo_name, hook.id, url, hook.events, found is None, changed, ping)
+    went = await ping(store, github, known, hook.id, say)
+    return SetUp(known.repo_name, hook.id, url, hook.events, found is None, changed, went)
 
 
 async def rotate(
@@ -207,14 +207,7 @@ async def rotate(
     await github.give_secret(known.repo_name, hook.id, secret)
     await store.write(hooks.gave, repo_id, secret, overlap)
     say("GitHub signs with the new one.")
-    return await _pinged(store, github, known, hook.id, say)
-
-
-async def ping(
-    store: Store, github: GitHub, known: Known, hook: Hook, say: Callable[[str], None] = lambda _: None
-) -> Ping:
-    """Have GitHub send a ping, and wait for it."""
-    return await _pinged(store, github, known, hook.id, say)
+    return await ping(store, github, known, hook.id, say)
 
 
 async def standing(store: Store, github: GitHub, repo_id: str, bases: tuple[str, ...]) -> Standing:
@@ -282,8 +275,8 @@ async def listing(store: Store, github: GitHub, known: Known, hook: Hook, limit:
     ]
 
 
-async def _pinged(
-    store: Store, github: GitHub, known: Known, hook_id: int, say: Callable[[str], None]
+async def ping(
+    store: Store, github: GitHub, known: Known, hook_id: int, say: Callable[[str], None] = lambda _: None
 ) -> Ping:
     """Ask for a ping, and wait until our own server has taken it, signed with the secret of now."""
     before = (await store.read(hooks.known, known.repo_id)).pinged_at

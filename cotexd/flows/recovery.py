@@ -16,7 +16,7 @@ import structlog
 
 from cotexd import metrics
 from cotexd.domain import github as deliveries
-from cotexd.errors import CotexError, Failed, Invalid, NotFound, Unreachable
+from cotexd.errors import CotexError, Failed, Forbidden, Invalid, NotFound, Unreachable
 from cotexd.flows import hooks as flows
 from cotexd.flows.access import Access
 from cotexd.gateways.github import Attempt, GitHub, Hook, Limited, NoToken
@@ -49,7 +49,7 @@ Lacking = Callable[[Tx, str, Collection[str]], set[str]]
 _logger = structlog.get_logger("cotexd.repair")
 
 
-class Repaired(msgspec.Struct, frozen=True, omit_defaults=False):
+class Repaired(msgspec.Struct, frozen=True):
     """What a look through one repository's deliveries found, in deliveries."""
 
     repo_name: str
@@ -86,23 +86,16 @@ class Recovery:
         """of the list of a repository of which all was settled, by its id"""
         self._rests: dict[GitHub, datetime] = {}
         """until when, by token: GitHub has limited it"""
-        self._looking = False
 
     async def start(self) -> None:
         await self._store.write(recovery.start_over)
 
     async def look(self) -> None:
-        """Look at every repository that is due; if that is still going on from the last time, do nothing."""
-        if self._looking:
-            return
-        self._looking = True
-        try:
-            anyone = await self._access.has_token()
-            while due := await self._store.read(recovery.due, BATCH, only_with_token=not anyone):
-                gate = asyncio.Semaphore(AT_ONCE)
-                await asyncio.gather(*(self._look_at(repo_id, gate) for repo_id in due))
-        finally:
-            self._looking = False
+        """Look at every repository that is due."""
+        anyone = await self._access.has_token()
+        while due := await self._store.read(recovery.due, BATCH, only_with_token=not anyone):
+            gate = asyncio.Semaphore(AT_ONCE)
+            await asyncio.gather(*(self._look_at(repo_id, gate) for repo_id in due))
 
     async def _look_at(self, repo_id: str, gate: asyncio.Semaphore) -> None:
         async with gate:
@@ -289,8 +282,7 @@ class _Work:
             failed = [each for each in fetched if isinstance(each, BaseException)]
             for each, payload in zip(some, fetched, strict=True):
                 if isinstance(payload, Failed | Unreachable):
-                    self.unsettled.append(each)
-                    self.problem = payload.message
+                    self._put_off(each, payload)
                 elif not isinstance(payload, BaseException):
                     await self._keep(each, payload)
                     self._progress()
@@ -332,11 +324,20 @@ class _Work:
                 await self._github.hook(self._known.repo_name, self._hook.id)
                 await self._give_up(missing, error.message)
                 return
+            except (Failed, Forbidden, Unreachable) as error:
+                # A token that may only read can still fetch the others.
+                self._put_off(missing, error)
+                return
             await self._store.write(recovery.asked, repo_id, missing)
             metrics.REPAIRED.labels("requested").inc()
         self.requested += 1
         self.asked.add(missing.delivery_id)
         self.unsettled.append(missing)
+
+    def _put_off(self, missing: Missing, error: CotexError) -> None:
+        """Leave it to the next look."""
+        self.unsettled.append(missing)
+        self.problem = error.message
 
     async def _give_up(self, missing: Missing, reason: str) -> None:
         await self._store.write(recovery.give_up, self._known.repo_id, missing)

@@ -10,7 +10,6 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -388,10 +387,7 @@ async def _send(
 ) -> httpx.Response:
     host = url.host
     try:
-        async with AsyncExitStack() as stack:
-            answer = await stack.enter_async_context(
-                http.stream(method, url, headers=headers, content=content)
-            )
+        async with http.stream(method, url, headers=headers, content=content) as answer:
             metrics.GITHUB_REQUESTS.labels(str(answer.status_code)).inc()
             parts, size = [], 0
             async for part in answer.aiter_bytes():

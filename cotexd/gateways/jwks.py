@@ -121,10 +121,3 @@ class KeyRing:
             return msgspec.json.decode(body, type=dict[str, object])
         except (msgspec.DecodeError, RecursionError):
             raise ValueError("the answer is not a JWK set") from None
-
-
-def client() -> httpx.AsyncClient:
-    """For fetching keys: no redirects, no proxy of the environment, few connections."""
-    return httpx.AsyncClient(
-        timeout=TIMEOUT, follow_redirects=False, trust_env=False, limits=httpx.Limits(max_connections=4)
-    )

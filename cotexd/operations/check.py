@@ -28,8 +28,6 @@ def check(tx: Tx) -> Checked:
         "events lack their payload, and are not purged": Event.select()
         .where(Event.seq > state.floor, Event.payload.is_null(), ~Event.filtered)
         .count(),
-        "events are there twice": Event.select().count()
-        - Event.select(Event.delivery_id, Event.repo_id).distinct().count(),
         "memberships are of nobody, or of no repository": Membership.select()
         .where(Membership.repo_id.not_in(repositories) | Membership.user_id.not_in(users))
         .count(),

@@ -41,7 +41,7 @@ def put(tx: Tx, name: str, value: str, *, repo_id: str = "") -> Held:
     value = value.strip()
     if not value or len(value) > MAX_LENGTH or not value.isprintable():
         raise Invalid(f"A secret is 1 to {MAX_LENGTH} printable characters.")
-    stored = of_repo(name, repo_id) if repo_id else name
+    stored = _stored(name, repo_id)
     SealedSecret.delete().where(SealedSecret.name == stored).execute()
     SealedSecret.insert(name=stored, value=tx.vault.seal(value.encode(), stored), created_at=tx.now).execute()
     if repo_id:
@@ -55,7 +55,7 @@ def put(tx: Tx, name: str, value: str, *, repo_id: str = "") -> Held:
 
 def get(tx: Tx, name: str, *, repo_id: str = "") -> str:
     """The value; "" if it was not set."""
-    stored = of_repo(name, repo_id) if repo_id else name
+    stored = _stored(name, repo_id)
     row = SealedSecret.get_or_none(SealedSecret.name == stored)
     return "" if row is None else tx.vault.open(bytes(row.value), stored).decode()
 
@@ -63,8 +63,7 @@ def get(tx: Tx, name: str, *, repo_id: str = "") -> str:
 def remove(tx: Tx, name: str, *, repo_id: str = "") -> None:
     """:raises NotFound: there is no such secret"""
     check_name(name)
-    stored = of_repo(name, repo_id) if repo_id else name
-    SealedSecret.delete().where(SealedSecret.name == stored).execute()
+    SealedSecret.delete().where(SealedSecret.name == _stored(name, repo_id)).execute()
     audit.record(tx, "secret.remove", name, repo_id=repo_id)
 
 
@@ -97,3 +96,7 @@ def check_name(name: str) -> None:
     """:raises NotFound: there is no such secret"""
     if name not in KINDS:
         raise NotFound(f"There is no secret {name}.", hint=f"There are {', '.join(KINDS)}.")
+
+
+def _stored(name: str, repo_id: str) -> str:
+    return of_repo(name, repo_id) if repo_id else name

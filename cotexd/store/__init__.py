@@ -45,6 +45,7 @@ __all__ = [
     "make_private",
     "redacted",
     "touch_private",
+    "url_of",
     "utc_now",
 ]
 
@@ -104,7 +105,7 @@ class Store:
         self._clock = clock
         self._closing = threading.Event()
         make_private(self.files)
-        self.url = url or f"sqlite:///{self.files.database}"
+        self.url = url_of(url, folder)
         self.dialect = dialects.of(self.url, self._closing.wait)
         if isinstance(self.dialect, dialects.Sqlite):
             touch_private(self.dialect.path)
@@ -307,6 +308,11 @@ class Store:
                             loop.call_soon_threadsafe(moved)
             except Exception:  # noqa: BLE001  # the database is away: look again until it is back
                 self._closing.wait(1.0)
+
+
+def url_of(configured: str, folder: Path) -> str:
+    """:param configured: "" is the SQLite file in `folder`"""
+    return configured or f"sqlite:///{StoreFiles(folder).database}"
 
 
 def make_private(files: StoreFiles) -> None:

@@ -1,8 +1,8 @@
 """A backup: every table as a stream of rows, the same for both databases, so that one may be restored on the other.
 
 The file is compressed (zstd, with checksums). It begins with a head that says of which schema the tables are; then come
-portions of rows, in the order in which tables refer to one another; and it ends with how many rows there were and a
-hash over all before it: a file without that end, or with another, was cut or damaged, and restores nothing.
+portions of rows, in the order in which tables refer to one another; and it ends with a hash over all before it: a file
+without that end, or with another, was cut or damaged, and restores nothing.
 """
 
 import hashlib
@@ -59,7 +59,6 @@ class _Portion(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _End(msgspec.Struct, frozen=True):
-    rows: int
     sha256: bytes
 
 
@@ -92,7 +91,7 @@ def write(
                 out.put(_Portion(number, [_plain(model, row) for row in rows]))
                 count += len(rows)
                 progress(count)
-        out.end(count)
+        out.end()
     return head
 
 
@@ -106,8 +105,6 @@ def restore(
     dialect: Dialect,
     file: BinaryIO,
     now: datetime,
-    *,
-    overwrite: bool,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Head:
     """Put what a backup holds in the place of what there is: all of it, or, whatever happens, nothing.
@@ -116,8 +113,7 @@ def restore(
     that are told of the gap.
 
     :param file: it is read twice: first all of it is checked, then what is there makes room
-    :param overwrite: there may be something, and it goes
-    :raises Conflict: there is, and it may not; or a server runs on this database
+    :raises Conflict: a server runs on this database
     :raises Invalid: the file is no backup, of a newer version, cut or damaged
     """
     _In(file).check()
@@ -125,7 +121,7 @@ def restore(
     source = _In(file)
     head = source.head()
     with bound(database), dialect.migrating(database):
-        _make_room(database, now, overwrite=overwrite)
+        _make_room(database, now)
         migrations.take_steps(database, dialect, 0, head.schema)
         count = 0
         for portion in source.portions():
@@ -141,26 +137,16 @@ def restore(
     return head
 
 
-def _make_room(database: peewee.Database, now: datetime, *, overwrite: bool) -> None:
+def _make_room(database: peewee.Database, now: datetime) -> None:
     there = set(database.get_tables()) & {table_of(each) for each in ALL}
     if there:
         if "node" in there and Node.select().where(Node.seen_at > now - NODE_ALIVE).exists():
             raise Conflict("A server runs on this database.", hint="Stop it first.")
-        if not overwrite and "log_state" in there and _is_used(database):
-            raise Conflict(
-                "There is something in this database.", hint="Add --yes if the backup is to take its place."
-            )
         for model in reversed(ALL):
             database.execute_sql(f'DROP TABLE IF EXISTS "{table_of(model)}"')
     database.execute_sql("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
     database.execute_sql("DELETE FROM schema_version")
     database.execute_sql("INSERT INTO schema_version VALUES (0)")
-
-
-def _is_used(database: peewee.Database) -> bool:
-    """Whether anybody has put anything into it."""
-    found = database.execute_sql('SELECT 1 FROM "user" UNION ALL SELECT 1 FROM event LIMIT 1').fetchone()
-    return found is not None
 
 
 def _begin_epoch(now: datetime) -> None:
@@ -208,8 +194,8 @@ class _Out:
         self._digest.update(framed)
         self._file.write(framed)
 
-    def end(self, rows: int) -> None:
-        encoded = msgspec.msgpack.encode(_End(rows, self._digest.digest()))
+    def end(self) -> None:
+        encoded = msgspec.msgpack.encode(_End(self._digest.digest()))
         self._file.write(_LENGTH.pack(0) + _LENGTH.pack(len(encoded)) + encoded)
 
 

@@ -105,6 +105,7 @@ def test_a_restore_takes_the_place_of_what_there_is_and_keeps_a_key_that_is_anot
     there("user", "add", "eve")
     before = (there.data / "cotexd.key").read_text()
     assert there("db", "restore", str(file)).code == 2
+    assert [each["name"] for each in there("user", "list", "--json").json] == ["eve"]
     assert there("db", "restore", str(file), "--yes").code == 0
     assert [each["name"] for each in there("user", "list", "--json").json] == ["ada"]
     (kept,) = there.data.glob("cotexd.key.*")

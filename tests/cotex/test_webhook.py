@@ -12,7 +12,7 @@ from hooked import PUBLIC, World
 
 from cotex import client
 from cotexd.flows import hooks as flows
-from cotexd.operations import events, hooks, repositories
+from cotexd.operations import events, hooks, repositories, secrets
 from cotexd.operations.repositories import Tracked
 from cotexd.store.models import Event
 
@@ -208,6 +208,17 @@ def test_repair_leaves_out_what_has_no_hook_and_says_so(command: AtGitHub, world
     docs, _ = done.json["repositories"]
     assert docs["problem"]
     assert command("webhook", "repair", "octo/docs").code == 3
+
+
+def test_repair_of_all_goes_on_after_one_that_fails_and_ends_with_1(command: AtGitHub, world: World):
+    world.track("octo/docs")
+    world.track()
+    world.happen(2)
+    docs = world.store.look(repositories.find, "octo/docs")
+    world.store.run(secrets.put, secrets.GITHUB_TOKEN, "ghp_wrong", repo_id=docs.id)
+    done = command("webhook", "repair", "--json")
+    assert (done.code, done.json["recovered"]) == (1, 2)
+    assert "does not know the token" in done.json["repositories"][0]["problem"]
 
 
 def test_repair_waits_where_github_limits_it(command: AtGitHub, world: World):

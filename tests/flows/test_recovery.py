@@ -347,6 +347,18 @@ async def test_one_that_can_not_be_fetched_keeps_no_other_back(world: World):
     assert world.logged() == Counter(guids)
 
 
+async def test_a_token_that_may_only_read_fetches_what_is_shown(world: World):
+    tracked = world.track()
+    guids = world.happen(6)
+    world.github.forget_payloads(world.hooks["octo/hello"], guids[:1])
+    world.token = world.github.fine_grained(webhooks="read")
+    found = await repair(world, tracked)
+    assert (found.missing, found.recovered, found.requested, found.lost) == (6, 5, 0, 0)
+    assert "may not do this" in world.store.look(hooks.known, tracked.id).problem
+    world.token = world.github.token()
+    assert (await repair(world, tracked)).requested == 1
+
+
 async def test_a_hook_that_goes_in_the_middle_of_a_look_makes_nothing_lost(world: World):
     tracked = world.track()
     world.happen(3)

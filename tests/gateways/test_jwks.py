@@ -14,7 +14,7 @@ from fakeissuer import JWKS, FakeIssuer
 from cotexd.domain import tokens
 from cotexd.domain.tokens import Issuer, Keys, UnknownKey
 from cotexd.errors import Unauthorized, Unavailable
-from cotexd.gateways import jwks
+from cotexd.gateways import jwks, outside
 from cotexd.gateways.jwks import KeyRing
 
 MINUTE, HOUR = 60.0, 3600.0
@@ -46,7 +46,7 @@ async def issuer() -> AsyncIterator[FakeIssuer]:
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with jwks.client() as client:
+    async with outside.client(configured=True, timeout=jwks.TIMEOUT) as client:
         yield client
 
 

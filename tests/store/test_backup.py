@@ -57,14 +57,12 @@ def written(store: Store) -> io.BytesIO:
     return file
 
 
-def restored(
-    file: io.BytesIO, into: Store, *, overwrite: bool = True, clock: Clock | None = None
-) -> backup.Head:
+def restored(file: io.BytesIO, into: Store, *, clock: Clock | None = None) -> backup.Head:
     file.seek(0)
     database = into.dialect.open(read_only=False)
     try:
         now = (clock or Clock())()
-        return backup.restore(database, into.dialect, file, now, overwrite=overwrite)
+        return backup.restore(database, into.dialect, file, now)
     finally:
         database.close()
 
@@ -209,12 +207,6 @@ def test_a_backup_of_a_newer_version_is_refused(full: Store, monkeypatch: pytest
         backup.read_head(file)
 
 
-def test_what_is_there_is_not_overwritten_unless_told(full: Store, other: Other):
-    with pytest.raises(Conflict):
-        restored(written(full), full, overwrite=False)
-    restored(written(full), other(""), overwrite=False)
-
-
 def test_beside_a_running_server_nothing_is_restored(full: Store, clock: Clock):
     file = written(full)
     full.run(nodes.beat, Server("one", "http://127.0.0.1:8080", "1.0", 4711, 0, clock()))
@@ -253,7 +245,7 @@ def test_a_restore_that_fails_in_the_middle_leaves_what_there_was(full: Store, o
 
     database = there.dialect.open(read_only=False)
     with pytest.raises(KeyboardInterrupt):
-        backup.restore(database, there.dialect, file, Clock()(), overwrite=True, progress=fail)
+        backup.restore(database, there.dialect, file, Clock()(), progress=fail)
     database.close()
     assert rows_of(there) == before
 
