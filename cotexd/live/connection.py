@@ -15,8 +15,8 @@ from typing import Literal, Protocol, get_args
 
 from cotexd import metrics
 from cotexd.domain.cursor import Cursor
-from cotexd.domain.event import Frame
 from cotexd.live import session as lives
+from cotexd.live.news import News, Portion, Send
 from cotexd.live.session import (
     Authenticate,
     Close,
@@ -25,7 +25,6 @@ from cotexd.live.session import (
     Ping,
     Read,
     Resume,
-    Send,
     Session,
     Wait,
 )
@@ -101,14 +100,16 @@ class Connection(asyncio.Protocol):
 
     # From the hub.
 
-    def publish(self, frames: Sequence[Frame]) -> None:
+    def publish(self, news: News) -> None:
         if not self.closing:
-            was_live = self.session.live
-            messages = self.session.publish(frames, self.waiting)
-            if messages:
-                self._write(messages)
+            portion = self.session.publish(news, self.waiting)
+            if portion is None:
+                self._feed()
+                return
+            if portion.messages:
+                self._pass_on(portion)
             if not self.session.live:
-                metrics.FELL_BEHIND.inc(was_live)
+                metrics.FELL_BEHIND.inc()
                 self._feed()
 
     def backlog(self, part: Backlog, published: int) -> None:
@@ -209,6 +210,9 @@ class Connection(asyncio.Protocol):
         """Go on with the backlog, if the session is waiting to and the transport has taken everything."""
         if not self.session.live and not self.waiting and not self.closing:
             self._do(self.session.drained())
+
+    def _pass_on(self, portion: Portion) -> None:
+        self._write(portion.messages)
 
     def _write(self, messages: Sequence[Send | Ping]) -> None:
         self._write_bytes(self._encode(messages))

@@ -25,6 +25,7 @@ from cotexd.errors import CotexError, Unavailable
 from cotexd.live import session as lives
 from cotexd.live import wire
 from cotexd.live.connection import CLOSING, PROTOCOLS, Connection
+from cotexd.live.news import News
 from cotexd.live.presence import Presence
 from cotexd.live.session import Keep
 from cotexd.operations import cursors, events, identities, notices
@@ -329,8 +330,9 @@ class Hub:
         for user_id, frames in per_user.items():
             connections = tuple(self._connections.get(user_id, ()))
             metrics.FRAMES.inc(len(frames) * len(connections))
+            news = News(self.addressed_to(user_id), frames)
             for connection in connections:
-                connection.publish(frames)
+                connection.publish(news)
 
     def _tell(self, news: notices.News) -> None:
         for each in tuple(self._connections.get(news.user_id, ())):

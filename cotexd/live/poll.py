@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 
-from cotexd.domain.event import Frame
 from cotexd.live.connection import About, Connection, Registry
-from cotexd.live.session import Ping, Send, Session
+from cotexd.live.news import News, Send
+from cotexd.live.session import Ping, Session
 from cotexd.operations.events import Backlog
 
 LOOK = 10.0
@@ -56,8 +56,8 @@ class Poll(Connection):
     def closing(self) -> bool:
         return self._done.is_set()
 
-    def publish(self, frames: Sequence[Frame]) -> None:
-        super().publish(frames)
+    def publish(self, news: News) -> None:
+        super().publish(news)
         self._end_if_told()
 
     def backlog(self, part: Backlog, published: int) -> None:

@@ -21,14 +21,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import msgspec
-
 from cotexd.domain import cursor as cursors
 from cotexd.domain.cursor import Cursor
 from cotexd.domain.event import Frame
 from cotexd.domain.selection import EVERYTHING, Selection
 from cotexd.errors import InvalidCursor
 from cotexd.live import wire
+from cotexd.live.news import News, Portion, Send
 from cotexd.operations.cursors import Keeper, Start
 
 BOUND = 64 * 1024
@@ -47,14 +46,6 @@ MAX_PROOFS = 64
 TOKEN, NO_PONG, STALLED, TOO_MANY = 4001, 4002, 4003, 4004
 FORBIDDEN, BAD_MESSAGE, VERSION = 4500, 4501, 4502
 INTERNAL, RESTARTING = 1011, 1012
-
-
-class Send(msgspec.Struct, frozen=True, gc=False):
-    """Write this text message; one is made for each event and socket."""
-
-    message: bytes
-    seq: int | None = None
-    """where its receiver then is, if it moves it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,31 +247,24 @@ class Session:
             effects.append(Wait())
         return effects
 
-    def publish(self, frames: Sequence[Frame], waiting: int) -> list[Send]:
-        """Messages to write now, for events that were just committed.
+    def publish(self, news: News, waiting: int) -> Portion | None:
+        """What to write now of events that were just committed.
 
         :param waiting: bytes in the transport; when they grow too many, the session is no longer `live`, and wants
           `drained` to be called when nothing waits
         """
         if not self.live:
-            return []
-        messages: list[Send] = []
-        for frame in frames:
-            if frame.seq <= self.scanned:
-                continue
-            if not self.selection.takes(frame):
-                self.scanned = frame.seq
-                continue
-            message = wire.github_event(self._addressed, frame, self.sent)
-            if waiting and waiting + len(message) > BOUND:
-                self.live = False
-                break
-            waiting += len(message)
-            messages.append(Send(message, frame.seq))
-            self.scanned = self.sent = frame.seq
-        if messages:
-            self._owes_proof = not self.v2
-        return messages
+            return None
+        portion = None
+        if self.selection is EVERYTHING and self.scanned < news.first:
+            portion = news.after(self.sent)
+        if portion is None or waiting + portion.size > BOUND:
+            portion = self._part_of(news, waiting)
+        else:
+            self.scanned = self.sent = portion.last
+        if not self.v2 and portion.messages:
+            self._owes_proof = True
+        return portion
 
     def drained(self) -> list[Effect]:
         """Nothing waits in the transport any more."""
@@ -372,6 +356,24 @@ class Session:
             self._pinged = now
             return self._keep_alive(moment, waiting)
         return self._proof() if self._owes_proof and not waiting else []
+
+    def _part_of(self, news: News, waiting: int) -> Portion:
+        """What it takes of the news, as far as there is room."""
+        messages: list[Send] = []
+        for frame in news.frames:
+            if frame.seq <= self.scanned:
+                continue
+            if not self.selection.takes(frame):
+                self.scanned = frame.seq
+                continue
+            message = wire.github_event(self._addressed, frame, self.sent)
+            if waiting and waiting + len(message) > BOUND:
+                self.live = False
+                break
+            waiting += len(message)
+            messages.append(Send(message, frame.seq))
+            self.scanned = self.sent = frame.seq
+        return Portion(messages, self.sent)
 
     def _keep_alive(self, moment: datetime, waiting: int) -> list[Effect]:
         if self._silence is None and self._answers:

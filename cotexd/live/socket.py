@@ -1,7 +1,9 @@
 """A session on a WebSocket: the bytes of RFC 6455 in and out.
 
 What comes in, and the closing handshake, is websockets' sans-I/O protocol. What goes out is written as a header and a
-message that was encoded once: no task, no lock and no queue per socket.
+message that was encoded once: no task, no lock and no queue per socket. No parser either, while a socket is in the
+middle of nothing, as nearly all are nearly always: an open one that has read whole frames of whole messages keeps
+nothing of them, so it is used for the next socket that hears something.
 """
 
 import asyncio
@@ -15,7 +17,8 @@ from websockets.server import ServerProtocol
 
 from cotexd.live import session as lives
 from cotexd.live.connection import About, Connection, Registry, moment
-from cotexd.live.session import Ping, Send, Session
+from cotexd.live.news import Portion, Send
+from cotexd.live.session import Ping, Session
 
 MAX_MESSAGE = 64 * 1024
 """bytes of a client's message"""
@@ -36,44 +39,65 @@ def frame(opcode: Opcode, payload: bytes) -> bytes:
     return _LONG.pack(0x80 | opcode, 127, size) + payload
 
 
+_idle: list[ServerProtocol] = []
+"""parsers in the middle of nothing: one, as a rule"""
+
+
 class Socket(Connection):
     """One client's WebSocket, after the upgrade."""
 
-    __slots__ = ("_message", "_protocol", "_text")
+    __slots__ = ("_message", "_protocol", "_text", "_unread")
 
     def __init__(self, session: Session, hub: Registry, about: About) -> None:
         super().__init__(session, hub, about)
-        # A new one: that of the handshake keeps the whole request.
-        self._protocol = ServerProtocol(state=State.OPEN, max_size=MAX_MESSAGE)
-        self._message = bytearray()
+        self._protocol: ServerProtocol | None = None
+        """in the middle of a frame, of a message or of the end; None: open, and in the middle of nothing"""
+        self._unread = 0
+        """bytes that were received and are not of a whole frame"""
+        self._message: bytearray | None = None
         self._text = True
 
     def data_received(self, data: bytes) -> None:
-        self._protocol.receive_data(data)
+        protocol = self._parser()
+        protocol.receive_data(data)
+        self._unread += len(data)
         # Answers first: the library has put the pongs and the closing frame that RFC 6455 asks for.
-        self._flush()
-        for event in self._protocol.events_received():
+        self._flush(protocol)
+        for event in protocol.events_received():
             if isinstance(event, Incoming):
+                self._unread -= _received_size(event)
                 self._incoming(event)
+        if not self._unread and self._message is None and protocol.state is State.OPEN:
+            self._protocol = None
+            _idle.append(protocol)
         if self.waiting > MAX_UNREAD:
             self._abort()
 
     def eof_received(self) -> None:
-        self._protocol.receive_eof()
-        self._flush()
+        protocol = self._parser()
+        protocol.receive_eof()
+        self._flush(protocol)
+
+    def _parser(self) -> ServerProtocol:
+        if self._protocol is None:
+            self._protocol = _idle.pop() if _idle else ServerProtocol(state=State.OPEN, max_size=MAX_MESSAGE)
+        return self._protocol
 
     def _incoming(self, event: Incoming) -> None:
+        # Before anything else: a parser that is in the middle of a message is nobody else's.
+        message = None
+        if event.opcode in {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}:
+            if event.opcode is not Opcode.CONT:
+                self._text = event.opcode is Opcode.TEXT
+            self._message = (self._message or bytearray()) + event.data
+            if event.fin:
+                message, self._message = bytes(self._message), None
         if self.closing:
             return
         if event.opcode is Opcode.PONG:
             self._do(self.session.ponged(bytes(event.data)))
-        elif event.opcode in {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}:
-            if event.opcode is not Opcode.CONT:
-                self._text = event.opcode is Opcode.TEXT
-            self._message += event.data
-            if event.fin:
-                message, self._message = bytes(self._message), bytearray()
-                self._do(self.session.received(message, text=self._text, moment=moment()))
+        elif message is not None:
+            self._do(self.session.received(message, text=self._text, moment=moment()))
 
     def _encode(self, messages: Sequence[Send | Ping]) -> bytes:
         return b"".join(
@@ -85,33 +109,53 @@ class Socket(Connection):
             ]
         )
 
+    def _pass_on(self, portion: Portion) -> None:
+        if self._open:
+            if portion.framed is None:
+                portion.framed = self._encode(portion.messages)
+            self._write_bytes(portion.framed)
+
     def _write(self, messages: Sequence[Send | Ping]) -> None:
-        if self._protocol.state is State.OPEN:
+        if self._open:
             super()._write(messages)
 
-    def _say_goodbye(self, code: int, reason: str) -> None:
-        if self._protocol.state is State.OPEN:
-            self._protocol.send_close(code, reason)
-        self._flush()
+    @property
+    def _open(self) -> bool:
+        return self._protocol is None or self._protocol.state is State.OPEN
 
-    def _flush(self) -> None:
+    def _say_goodbye(self, code: int, reason: str) -> None:
+        protocol = self._parser()
+        if protocol.state is State.OPEN:
+            protocol.send_close(code, reason)
+        self._flush(protocol)
+
+    def _flush(self, protocol: ServerProtocol) -> None:
         if self._transport is None:
             return
-        for data in self._protocol.data_to_send():
+        for data in protocol.data_to_send():
             if data:
                 self._write_bytes(data)
             else:
-                self._say_no_more(self._transport)
-        if self._protocol.state is not State.OPEN:
+                self._say_no_more(protocol, self._transport)
+        if protocol.state is not State.OPEN:
             self._abort_soon()
 
-    def _say_no_more(self, transport: asyncio.WriteTransport) -> None:
+    def _say_no_more(self, protocol: ServerProtocol, transport: asyncio.WriteTransport) -> None:
         """The library's sign for the end of what we say.
 
         Of a client that was cut off, more may be on its way: the kernel answers what nobody reads with a reset, and
         the client would never see the closing frame.
         """
-        if self._protocol.close_rcvd is None and transport.can_write_eof():
+        if protocol.close_rcvd is None and transport.can_write_eof():
             transport.write_eof()
         else:
             transport.close()
+
+
+def _received_size(frame: Incoming) -> int:
+    """Bytes of a client's frame, masked as all are, if its length was written as RFC 6455 wants it: shortest.
+
+    One that was written longer leaves a rest in the count, and its socket keeps its parser.
+    """
+    size = len(frame.data)
+    return size + (6 if size < 126 else 8 if size < 1 << 16 else 14)

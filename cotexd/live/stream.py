@@ -8,7 +8,8 @@ import re
 from collections.abc import Sequence
 
 from cotexd.live.connection import Connection
-from cotexd.live.session import Ping, Send
+from cotexd.live.news import Send
+from cotexd.live.session import Ping
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 _KINDS = tuple((b'{"type":"%b"' % kind, kind) for kind in (b"github_event", b"system_event", b"error"))

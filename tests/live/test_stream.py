@@ -13,7 +13,8 @@ from lines import Line, begun, client_event, happen, running, sse, stream
 from cotexd.live import session as lives
 from cotexd.live import wire
 from cotexd.live.hub import Hub
-from cotexd.live.session import BOUND, Ping, Send
+from cotexd.live.news import Send
+from cotexd.live.session import BOUND, Ping
 from cotexd.live.stream import Stream
 from cotexd.operations import accounts, events, upkeep
 from cotexd.operations.repositories import Tracked
