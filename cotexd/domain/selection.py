@@ -35,11 +35,12 @@ EVERYTHING = Selection()
 
 
 def parse(repos: str, events: str) -> Selection:
-    """Read two comma separated lists.
+    """Read two comma separated lists; of nothing, they are EVERYTHING itself.
 
     :raises Invalid: too many names, or what cannot be one
     """
-    return Selection(frozenset(name.lower() for name in _names(repos)), frozenset(_names(events)))
+    asked = Selection(frozenset(name.lower() for name in _names(repos)), frozenset(_names(events)))
+    return EVERYTHING if asked.takes_all else asked
 
 
 def _names(text: str) -> list[str]:

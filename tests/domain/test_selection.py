@@ -49,7 +49,7 @@ def test_the_type_of_an_event_is_spelled_in_one_way():
 
 @pytest.mark.parametrize("nothing", ["", " ", ",", " , ,, "])
 def test_a_list_of_nothing_is_everything(nothing: str):
-    assert selection.parse(nothing, nothing) == EVERYTHING
+    assert selection.parse(nothing, nothing) is EVERYTHING
     assert EVERYTHING.takes_all
 
 

@@ -369,3 +369,47 @@ async def test_no_bytes_end_the_server_or_the_session_of_another(
         await ended(client)
     await answers(witness)
     assert [socket.session.live for socket in attached()] == [True]
+
+
+# What is in the middle of nothing has no parser of its own.
+
+
+def masked(message: bytes) -> bytes:
+    return Frame(Opcode.TEXT, message).serialize(mask=True)
+
+
+async def test_an_open_socket_that_waits_keeps_no_parser(server: Server, ada: Account):
+    async with bare(server, ada).connected() as client:
+        await answers(client)
+        assert [each._protocol for each in attached()] == [None]
+        client.send(Opcode.TEXT, PONG[:5], fin=False)
+        await answers(client)
+        assert [each._protocol is None for each in attached()] == [False], "in the middle of a message"
+        client.send(Opcode.CONT, PONG[5:])
+        await answers(client)
+        assert [each._protocol for each in attached()] == [None]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+@given(order=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 40)), max_size=40))
+async def test_clients_whose_pieces_come_mixed_are_each_heard_for_themselves(
+    server: Server, ada: Account, order: list[tuple[int, int]]
+):
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(bare(server, ada).connected()) for _ in range(3)]
+        ahead = [
+            b"".join(masked(b'{"type":"client_event","event":"%d of %d"}' % (n, who)) for n in range(3))
+            for who in range(3)
+        ]
+        for who, size in [*order, *((who, 10_000) for who in range(3))]:
+            piece, ahead[who] = ahead[who][:size], ahead[who][size:]
+            clients[who].writer.write(piece)
+            await asyncio.sleep(0)
+        for who, client in enumerate(clients):
+            heard = []
+            while len(heard) < 3:
+                message = json.loads(await client.receive())
+                if message["type"] == "error":
+                    heard.append(message["payload"])
+            assert heard == [f"There is no client event '{n} of {who}'." for n in range(3)]
+        assert [each._protocol for each in attached()] == [None] * 3
