@@ -77,7 +77,7 @@ class Hub:
         self._addressed: dict[str, bytes] = {}
         self._reads: dict[tuple[str, int], list[Connection]] = {}
         self._spokes: list[set[Connection]] = [set() for _ in range(SPOKES)]
-        self._turn = 0
+        self._wheel = itertools.cycle(self._spokes)
         self._known_notice = 0
         self._looking = False
         self._look_again = False
@@ -351,9 +351,8 @@ class Hub:
 
     def _tick(self) -> None:
         self._schedule_tick()
-        self._turn = (self._turn + 1) % SPOKES
         now, moment = time.monotonic(), datetime.now(UTC)
-        for each in tuple(self._spokes[self._turn]):
+        for each in tuple(next(self._wheel)):
             each.tick(now, moment)
 
     async def _flush_acks(self) -> None:

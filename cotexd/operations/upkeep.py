@@ -12,7 +12,7 @@ from cotexd.operations import sessions as sign_ins
 from cotexd.store import Tx
 from cotexd.store.models import Device, Event, LogState, Repository
 
-BATCH = 100
+BATCH = 25
 """events"""
 BATCH_BYTES = 4 * 1024 * 1024
 """of payloads; at least one event"""
