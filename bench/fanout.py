@@ -1,4 +1,4 @@
-"""One event of 1 KB to 1,000 WebSockets: deliveries per second of the server's CPU, against the bare loop of send().
+"""One event of 1 KB to 1,000 and to 5,000 WebSockets: deliveries per second of CPU, against the bare loop of send().
 
 One event after the other, each when the last one has reached everybody, so that nothing joins two messages in one
 write and every delivery is a send() of its own, as in the loop. What is counted is the CPU time of the sending process
@@ -19,8 +19,8 @@ from typing import NamedTuple
 from bench.crowd import Crowd, crowds
 from bench.figure import Ratio, Result, Row, Run
 
-LISTENERS = 1000
-EVENTS = 200
+LISTENERS = (1000, 5000)
+DELIVERIES = 200_000
 """in a round, half of it in a quick one: so that the kernel's clock of 10 ms is fine enough for the quickest"""
 
 
@@ -30,9 +30,19 @@ class _Round(NamedTuple):
 
 
 def measure(run: Run) -> Result:
-    rounds, events = (3, EVENTS // 2) if run.quick else (9, EVENTS)
-    with crowds(run, "fanout", LISTENERS) as (ours, floor, plain):
-        found = [[_round(each, events) for each in (ours, floor, plain)] for _ in range(rounds)]
+    rows: list[Row] = []
+    facts: dict[str, object] = {}
+    for count in LISTENERS:
+        found = _measure(run, count)
+        rows += found.rows
+        facts |= found.facts
+    return Result(rows, facts)
+
+
+def _measure(run: Run, count: int) -> Result:
+    rounds, events = (3, DELIVERIES // count // 2) if run.quick else (9, DELIVERIES // count)
+    with crowds(run, f"fanout-{count}", count) as (ours, floor, plain):
+        found = [[_round(each, events, count) for each in (ours, floor, plain)] for _ in range(rounds)]
         size = ours.listeners.message
     facts: dict[str, object] = {"bytes": size}
     rows = []
@@ -42,7 +52,7 @@ def measure(run: Run) -> Result:
     ):
         ours_, floor_, plain_ = (statistics.median(each) for each in speeds)
         to_floor, to_plain = Ratio.of(speeds[0], speeds[1]), Ratio.of(speeds[0], speeds[2])
-        title = f"1 event of {size:,} bytes to {LISTENERS:,} sockets: deliveries {what}"
+        title = f"1 event of {size:,} bytes to {count:,} sockets: deliveries {what}"
         rows.append(Row(title, f"{ours_:,.0f}", f"{floor_:,.0f} (send loop)", str(to_floor)))
         rows.append(
             Row("  the same, against await ws.send()", f"{ours_:,.0f}", f"{plain_:,.0f}", str(to_plain))
@@ -54,14 +64,14 @@ def measure(run: Run) -> Result:
             f"{name}sanic": round(plain_),
             f"{name}ratio_sanic": to_plain.facts["ratio"],
         }
-    return Result(rows, {str(LISTENERS): facts})
+    return Result(rows, {str(count): facts})
 
 
-def _round(crowd: Crowd, events: int) -> _Round:
+def _round(crowd: Crowd, events: int, count: int) -> _Round:
     before = crowd.sender.cpu()
     took = 0
     for _ in range(events):
         sent = crowd.send()
         took += sent.arrived - sent.begun
-    deliveries = events * LISTENERS
+    deliveries = events * count
     return _Round(deliveries / (crowd.sender.cpu() - before), deliveries / took * 1e9)
