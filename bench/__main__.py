@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from bench import e2e, fanout, idle, ingest, purge, reconnect, start, timing
+from bench import burst, e2e, fanout, history, idle, ingest, purge, reconnect, start, timing
 from bench.client import Load
 from bench.figure import Result, Row, Run
 from bench.process import Broken
@@ -44,7 +44,9 @@ FIGURES = (
     Figure("fanout", fanout.measure, "fanout"),
     Figure("idle", idle.measure, "idle"),
     Figure("e2e", e2e.measure, "e2e"),
+    Figure("burst", burst.measure, "burst"),
     Figure("reconnect", reconnect.measure, "reconnect"),
+    Figure("history", history.measure, "history"),
     Figure("start", start.measure, "cli"),
     Figure("timing", timing.measure, "timing"),
     Figure("purge", purge.measure, "purge"),
@@ -60,7 +62,7 @@ def main() -> int:
     facts: dict[str, object] = {}
     try:
         with tempfile.TemporaryDirectory(prefix="cotexd-bench-") as name:
-            run = Run(given.quick, Load.made(Path(name)), Path(name))
+            run = Run(given.quick, Load.made(Path(name)), Path(name), given.events)
             facts["machine"] = _machine(run)
             _line("", "cotexd", "against", "ratio (lowest to highest round)")
             for figure in FIGURES:
@@ -87,6 +89,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=(__doc__ or "").split("\n\n")[1])
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: within 3 minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument(
+        "--events", type=int, default=1_000_000, help="in the large log of `history`, if it is no quick run"
+    )
     names = [each.name for each in FIGURES]
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"only these of: {', '.join(names)}")
     given = parser.parse_args()

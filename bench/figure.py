@@ -15,6 +15,8 @@ class Run:
     load: Load
     root: Path
     """a temporary folder; each figure makes its own in it"""
+    events: int
+    """in a large log, where it is not a quick run"""
 
     def folder(self, name: str) -> Path:
         path = self.root / name

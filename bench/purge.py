@@ -8,7 +8,6 @@ server and one file.
 """
 
 import time
-import uuid
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import NamedTuple
@@ -19,7 +18,6 @@ from bench.figure import Result, Row, Run, percentile
 from bench.process import Broken
 from bench.server import Prepared
 from cotexd.operations import events
-from cotexd.operations.events import Incoming
 from cotexd.store import Store, utc_now
 
 RETENTION = "1m"
@@ -31,7 +29,6 @@ FIRST_LOOK = 60.0
 """seconds after its start that the server purges for the first time"""
 BEFORE, AFTER = 15.0, 20.0
 """seconds of deliveries before and after that; in a quick run a half of it"""
-_BATCH = 500
 _LOOK_EVERY = 0.05
 
 
@@ -46,7 +43,7 @@ class _Purge(NamedTuple):
 def measure(run: Run) -> Result:
     old, before, after = (40_000, BEFORE / 2, AFTER / 2) if run.quick else (100_000, BEFORE, AFTER)
     prepared = server.prepare(run.folder("purge"))
-    _fill(prepared, old)
+    server.fill(prepared, old, payloads.push(0), utc_now() - AGE)
     with server.cotexd(run.root, prepared, COTEX_RETENTION=RETENTION) as ours:
         time.sleep(FIRST_LOOK - before)
         posts = Posts(
@@ -62,26 +59,6 @@ def measure(run: Run) -> Result:
     if not all(each.status == 200 for each in answers):
         raise Broken("Deliveries were refused.")
     return _result(purge, answers)
-
-
-def _fill(prepared: Prepared, count: int) -> None:
-    """Old events, as many as are wanted."""
-    moment = utc_now() - AGE
-    store = Store("", prepared.folder, "", lambda: moment)
-    repo_id = prepared.path.rpartition("/")[2]
-    body = payloads.push(0)
-    summary = b'{"id":"","type":"push","headline":"2 commits pushed to main"}'.ljust(700)
-    try:
-        for start in range(0, count, _BATCH):
-            store.run(
-                events.accept_many,
-                [
-                    Incoming(repo_id, str(uuid.uuid4()), "push", "main", "sha256", summary, body)
-                    for _ in range(start, min(start + _BATCH, count))
-                ],
-            )
-    finally:
-        store.close()
 
 
 def _watch(prepared: Prepared, old: int, seconds: float) -> _Purge:

@@ -1,24 +1,27 @@
 """Start and stop what is measured: `cotex serve` as it is installed, with a data folder of its own, and plain Sanic."""
 
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from bench import payloads
 from bench.client import Hook, upgrade
 from bench.payloads import Request
 from bench.process import Child, environment, installed
-from cotexd.operations import accounts, nodes, repositories, tokens
+from cotexd.operations import accounts, events, nodes, repositories, tokens
+from cotexd.operations.events import Incoming
 from cotexd.operations.nodes import Totals
-from cotexd.store import Store
+from cotexd.store import Store, utc_now
 
 START_WITHIN = 30.0
 """seconds"""
 _RATE_LIMIT = "1000000"
 """requests a minute of one user: everything is counted as always, but all WebSockets of a bench are one user's"""
+_AT_ONCE = 500
 _READY = r"ready at http://([0-9.]+):(\d+)"
 
 
@@ -59,6 +62,27 @@ def prepare(folder: Path) -> Prepared:
     finally:
         store.close()
     return Prepared(folder, repo.webhook_secret, repo.webhook_url, token)
+
+
+def fill(prepared: Prepared, count: int, body: bytes, moment: datetime | None = None) -> None:
+    """Put so many events into the log, by the operation that accepts deliveries.
+
+    :param moment: when they came; now, unless it is told
+    """
+    store = Store("", prepared.folder, "", utc_now if moment is None else lambda: moment)
+    repo_id = prepared.path.rpartition("/")[2]
+    summary = b'{"id":"","type":"push","headline":"2 commits pushed to main"}'.ljust(700)
+    try:
+        for start in range(0, count, _AT_ONCE):
+            store.run(
+                events.accept_many,
+                [
+                    Incoming(repo_id, str(uuid.uuid4()), "push", "main", "sha256", summary, body)
+                    for _ in range(start, min(start + _AT_ONCE, count))
+                ],
+            )
+    finally:
+        store.close()
 
 
 def totals(prepared: Prepared) -> Totals:

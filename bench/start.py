@@ -11,7 +11,6 @@ import statistics
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,9 +19,6 @@ from bench import payloads, server
 from bench.figure import Ratio, Result, Row, Run
 from bench.process import environment, installed
 from bench.server import Server
-from cotexd.operations import events
-from cotexd.operations.events import Incoming
-from cotexd.store import Store
 
 STORED = 5000
 """events in the database"""
@@ -52,16 +48,7 @@ def measure(run: Run) -> Result:
     helps = [[_run(run, command) for command in commands] for _ in range(turns)]
 
     prepared = server.prepare(folder / "data")
-    store = Store("", prepared.folder, "")
-    body, repo_id = payloads.push(0), prepared.path.rpartition("/")[2]
-    store.run(
-        events.accept_many,
-        [
-            Incoming(repo_id, str(uuid.uuid4()), "push", "main", "sha256", b"{}".ljust(700), body)
-            for _ in range(STORED)
-        ],
-    )
-    store.close()
+    server.fill(prepared, STORED, payloads.push(0))
     both = (
         (lambda: server.cotexd(run.root, prepared), "/readyz"),
         (lambda: server.plain(run.root), "/"),
