@@ -55,7 +55,7 @@ class _Crowd:
 
 
 def measure(run: Run) -> Result:
-    rounds, seconds = (2, 1.5) if run.quick else (5, 4.0)
+    rounds, seconds = (2, 0.7) if run.quick else (5, 4.0)
     with (
         server.cotexd(run.root, server.prepare(run.folder("burst"))) as ours,
         server.plain(run.root) as plain,

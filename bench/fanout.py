@@ -40,7 +40,7 @@ def measure(run: Run) -> Result:
 
 
 def _measure(run: Run, count: int) -> Result:
-    rounds, events = (3, DELIVERIES // count // 2) if run.quick else (9, DELIVERIES // count)
+    rounds, events = (2, DELIVERIES // count // 2) if run.quick else (9, DELIVERIES // count)
     with crowds(run, f"fanout-{count}", count) as (ours, floor, plain):
         found = [[_round(each, events, count) for each in (ours, floor, plain)] for _ in range(rounds)]
         size = ours.listeners.message

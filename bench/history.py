@@ -28,7 +28,7 @@ from cotexd.store.models import Event
 SMALL = 10_000
 REPLAYED = 50
 TIMES = 200
-"""of each, half of it in a quick run"""
+"""of each, a quarter of it in a quick run"""
 _WITHIN = 10.0
 _LIVE = b'"event":"live"'
 _EVENT = b'"type":"github_event"'
@@ -46,7 +46,7 @@ class _Log(NamedTuple):
 
 
 def measure(run: Run) -> Result:
-    large, times = (100_000, TIMES // 2) if run.quick else (run.events, TIMES)
+    large, times = (50_000, TIMES // 4) if run.quick else (run.events, TIMES)
     with ExitStack() as stack:
         logs = [stack.enter_context(_log(run, count)) for count in (SMALL, large)]
         pages = [stack.enter_context(_asking(each, "/api/github-events/recent?limit=50")) for each in logs]
