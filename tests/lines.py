@@ -141,8 +141,11 @@ class Line(asyncio.Transport):
         if self.reads and not self._waiting:
             self.taken += data
         else:
+            first = not self._waiting
             self._waiting += data
             self.most = max(self.most, len(self._waiting))
+            if first and self._protocol is not None:
+                self._protocol.pause_writing()
 
     def get_write_buffer_size(self) -> int:
         return len(self._waiting)

@@ -60,6 +60,7 @@ class Registry(Protocol):
     def resume(self, connection: "Connection", cursor: Cursor) -> None: ...
     def authenticate(self, connection: "Connection", token: str) -> None: ...
     def keep(self, effect: Keep) -> None: ...
+    def part(self, connection: "Connection") -> None: ...
     def detach(self, connection: "Connection") -> None: ...
 
 
@@ -97,6 +98,12 @@ class Connection(asyncio.Protocol):
     def closing(self) -> bool:
         """It has ended, or is about to: nothing more is asked or written for it."""
         return self._transport is None or self._closing is not None
+
+    def keeps_step(self) -> asyncio.WriteTransport | None:
+        """Its transport, if the frames of an event may be written to it with no word to the session; the registry is
+        told (`part`) as soon as they may not.
+        """
+        return None
 
     # From the hub.
 
@@ -162,6 +169,9 @@ class Connection(asyncio.Protocol):
 
     # From the transport.
 
+    def pause_writing(self) -> None:
+        self._hub.part(self)
+
     def resume_writing(self) -> None:
         self._feed()
 
@@ -193,6 +203,7 @@ class Connection(asyncio.Protocol):
                 case Keep():
                     self._hub.keep(effect)
                 case Resume(cursor):
+                    self._hub.part(self)
                     self._hub.resume(self, cursor)
                 case Authenticate(token):
                     self._hub.authenticate(self, token)
@@ -224,6 +235,7 @@ class Connection(asyncio.Protocol):
 
     def _abort_soon(self) -> None:
         if self._transport is not None and self._closing is None:
+            self._hub.part(self)
             self._closing = asyncio.get_running_loop().call_later(CLOSING, self._abort)
 
     def _abort(self) -> None:

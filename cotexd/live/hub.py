@@ -24,6 +24,7 @@ from cotexd.domain.event import Frame
 from cotexd.errors import CotexError, Unavailable
 from cotexd.live import session as lives
 from cotexd.live import wire
+from cotexd.live.company import Company
 from cotexd.live.connection import CLOSING, PROTOCOLS, Connection
 from cotexd.live.news import News
 from cotexd.live.presence import Presence
@@ -72,9 +73,9 @@ class Hub:
         """whom a token signs in that came from an address; web says it"""
         self._store = store
         self._presence = Presence(store, node_id)
-        self._connections: dict[str, set[Connection]] = {}
+        self._companies: dict[str, Company] = {}
+        """by the user's id; none is empty"""
         self._coming: Counter[str] = Counter()
-        self._addressed: dict[str, bytes] = {}
         self._reads: dict[tuple[str, int], list[Connection]] = {}
         self._spokes: list[set[Connection]] = [set() for _ in range(SPOKES)]
         self._wheel = itertools.cycle(self._spokes)
@@ -101,13 +102,14 @@ class Hub:
 
     def addressed_to(self, user_id: str) -> bytes:
         """wire.addressed_to, one object for all sockets of a user."""
-        return self._addressed.get(user_id) or wire.addressed_to(user_id)
+        company = self._companies.get(user_id)
+        return wire.addressed_to(user_id) if company is None else company.addressed
 
     def observe(self) -> None:
         """Bring the gauges up to date, for whoever reads them now."""
         everybody = self._all()
         metrics.HEAD.set(self.head)
-        metrics.USERS.set(len(self._connections))
+        metrics.USERS.set(len(self._companies))
         metrics.LIVE.set(sum(each.session.live for each in everybody))
         metrics.UNSENT.set(sum(each.waiting for each in everybody))
         found = Counter(each.about.protocol for each in everybody)
@@ -123,7 +125,7 @@ class Hub:
         coming = sum(self._coming.values())
         if len(self) + coming >= self.max_connections:
             raise TooManyConnections(f"This server takes {self.max_connections} connections, and has them.")
-        if len(self._connections.get(user_id, ())) + self._coming[user_id] >= self.max_connections_per_user:
+        if len(self._companies.get(user_id, ())) + self._coming[user_id] >= self.max_connections_per_user:
             raise TooManyConnections(
                 f"One user may have {self.max_connections_per_user} connections, and you have them.",
                 hint="Close some, or have COTEX_MAX_CONNECTIONS_PER_USER raised.",
@@ -139,23 +141,28 @@ class Hub:
     def attach(self, connection: Connection) -> None:
         user_id = connection.session.user_id
         self._empty.clear()
-        self._connections.setdefault(user_id, set()).add(connection)
-        self._addressed.setdefault(user_id, wire.addressed_to(user_id))
+        if user_id not in self._companies:
+            self._companies[user_id] = Company(user_id)
+        self._companies[user_id].add(connection)
         min(self._spokes, key=len).add(connection)
         self._presence.came(connection)
 
     def detach(self, connection: Connection) -> None:
         user_id = connection.session.user_id
         self._presence.went(connection)
-        mine = self._connections.get(user_id, set())
-        mine.discard(connection)
-        if not mine:
-            self._connections.pop(user_id, None)
-            self._addressed.pop(user_id, None)
+        if (company := self._companies.get(user_id)) is not None:
+            company.discard(connection)
+            if not company:
+                del self._companies[user_id]
         for spoke in self._spokes:
             spoke.discard(connection)
         if not len(self):
             self._empty.set()
+
+    def part(self, connection: Connection) -> None:
+        """Leave it to its session what it is sent."""
+        if (company := self._companies.get(connection.session.user_id)) is not None:
+            company.part(connection)
 
     def publish(self, batch: Sequence[Published]) -> None:
         """Hand out a batch that was committed: dense and in order, from its first seq to its last."""
@@ -256,7 +263,8 @@ class Hub:
                 self.head = max(self.head, upto)
                 for each in news:
                     self._known_notice = each.id
-                    self._tell(each)
+                    if (company := self._companies.get(each.user_id)) is not None:
+                        company.tell(each)
                 if upto <= before and not news and not self._look_again:
                     return
         except Unavailable as error:
@@ -325,23 +333,12 @@ class Hub:
         per_user: dict[str, list[Frame]] = {}
         for each in batch:
             for user_id in each.audience:
-                if user_id in self._connections:
+                if user_id in self._companies:
                     per_user.setdefault(user_id, []).append(each.frame)
         for user_id, frames in per_user.items():
-            connections = tuple(self._connections.get(user_id, ()))
-            metrics.FRAMES.inc(len(frames) * len(connections))
-            news = News(self.addressed_to(user_id), frames)
-            for connection in connections:
-                connection.publish(news)
-
-    def _tell(self, news: notices.News) -> None:
-        for each in tuple(self._connections.get(news.user_id, ())):
-            if news.kind == notices.TOLD:
-                each.told(news.text)
-            elif news.kind == notices.DISABLED:
-                each.close(lives.FORBIDDEN, "the user is disabled")
-            elif each.session.token_session == news.text:
-                each.close(lives.FORBIDDEN, "the token was revoked")
+            company = self._companies[user_id]
+            metrics.FRAMES.inc(len(frames) * len(company))
+            company.publish(News(company.addressed, frames))
 
     # By the clock.
 

@@ -35,7 +35,7 @@ class Poll(Connection):
         _, *effects = self.session.begin()  # the greeting is for those who stay
         if not any(isinstance(each, Send) for each in effects):
             # No gap: what comes first follows what the client has, though the log's floor may lie between.
-            self.session.sent = after
+            self.session.place.sent = after
         self._do(effects)
         try:
             async with asyncio.timeout(LOOK):

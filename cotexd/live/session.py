@@ -95,6 +95,19 @@ class Close:
     reason: str
 
 
+@dataclass(slots=True)
+class Place:
+    """How far a session has come; sessions that are equally far may share one."""
+
+    sent: int
+    """the last seq that was written: `prev` of the next"""
+    scanned: int
+    """everything of this user's up to here was sent, or is no longer there"""
+
+    def copy(self) -> "Place":
+        return Place(self.sent, self.scanned)
+
+
 Effect = Send | Ping | Wait | Read | Keep | Resume | Authenticate | Close
 
 
@@ -104,6 +117,7 @@ class Session:
     __slots__ = (
         "_addressed",
         "_answers",
+        "_asked",
         "_authenticating",
         "_expires",
         "_expiry",
@@ -111,7 +125,6 @@ class Session:
         "_greeting",
         "_keeper",
         "_moved",
-        "_owes_proof",
         "_pinged",
         "_proofs",
         "_proven",
@@ -123,9 +136,8 @@ class Session:
         "_told_expiry",
         "epoch",
         "live",
-        "scanned",
+        "place",
         "selection",
-        "sent",
         "serial",
         "token_session",
         "user_id",
@@ -157,10 +169,7 @@ class Session:
         self.selection = selection
         self.epoch = start.epoch
         self.live = False
-        self.scanned = start.after
-        """everything of this user's up to here was sent, or is no longer there"""
-        self.sent = start.after
-        """the last seq that was written: `prev` of the next"""
+        self.place = Place(start.after, start.after)
         self._furthest = start.after
         """the last seq that was written before a resume set it back"""
         self.serial = 0
@@ -171,7 +180,8 @@ class Session:
         self._authenticating = False
         self._proofs: list[tuple[bytes, int]] = []
         self._proven = start.after
-        self._owes_proof = False
+        self._asked = start.after
+        """the last seq of which a proof was asked, or would have been if fewer were outstanding"""
         self._reading = False
         self._resume_to: Cursor | None = None
         self._pinged = now
@@ -182,6 +192,16 @@ class Session:
         self._told_expiry = False
         self._trust_until(token_exp, now, moment)
         self._greeting = self._greet(start, moment) if v2 else ()
+
+    @property
+    def sent(self) -> int:
+        """The last seq that was written."""
+        return self.place.sent
+
+    @property
+    def scanned(self) -> int:
+        """Everything of this user's up to here was sent, or is no longer there."""
+        return self.place.scanned
 
     def begin(self) -> list[Effect]:
         greeting, self._greeting = self._greeting, ()
@@ -194,7 +214,7 @@ class Session:
             return [Resume(cursor)]
         self._reading = False
         self._furthest = max(self._furthest, self.sent)
-        self.epoch, self.scanned, self.sent = start.epoch, start.after, start.after
+        self.epoch, self.place = start.epoch, Place(start.after, start.after)
         return [*self._greet(start, moment), *self.drained()]
 
     def backlog(
@@ -224,25 +244,25 @@ class Session:
             return [Resume(Cursor(self.epoch, self.sent))]
         self._reading = False
         messages: list[Effect] = []
-        size, whole = waiting, True
+        place, size, whole = self.place, waiting, True
         for frame in frames:
             if not self.selection.takes(frame):
-                self.scanned = frame.seq
+                place.scanned = frame.seq
                 continue
-            message = wire.github_event(self._addressed, frame, self.sent)
+            message = wire.github_event(self._addressed, frame, place.sent)
             if size and size + len(message) > BOUND:
                 whole = False
                 break
             messages.append(Send(message, frame.seq))
             size += len(message)
-            self.scanned = self.sent = frame.seq
+            place.scanned = place.sent = frame.seq
         effects = messages + self._proof() if messages else []
         if whole:
-            self.scanned = max(self.scanned, upto)
+            place.scanned = max(place.scanned, upto)
         if whole and upto == head and head >= published:
             self.live = True
             if self.v2:
-                effects.append(Send(wire.live(self.sent, moment)))
+                effects.append(Send(wire.live(place.sent, moment)))
         else:
             effects.append(Wait())
         return effects
@@ -255,16 +275,13 @@ class Session:
         """
         if not self.live:
             return None
-        portion = None
-        if self.selection is EVERYTHING and self.scanned < news.first:
-            portion = news.after(self.sent)
-        if portion is None or waiting + portion.size > BOUND:
-            portion = self._part_of(news, waiting)
-        else:
-            self.scanned = self.sent = portion.last
-        if not self.v2 and portion.messages:
-            self._owes_proof = True
-        return portion
+        place = self.place
+        if self.selection is EVERYTHING and place.scanned < news.first:
+            portion = news.after(place.sent)
+            if waiting + portion.size <= BOUND:
+                place.scanned = place.sent = portion.last
+                return portion
+        return self._part_of(news, waiting)
 
     def drained(self) -> list[Effect]:
         """Nothing waits in the transport any more."""
@@ -355,25 +372,26 @@ class Session:
         if now - self._pinged >= wire.PING_EVERY:
             self._pinged = now
             return self._keep_alive(moment, waiting)
-        return self._proof() if self._owes_proof and not waiting else []
+        return self._proof() if self._asked != self.sent and not waiting else []
 
     def _part_of(self, news: News, waiting: int) -> Portion:
         """What it takes of the news, as far as there is room."""
         messages: list[Send] = []
+        place = self.place
         for frame in news.frames:
-            if frame.seq <= self.scanned:
+            if frame.seq <= place.scanned:
                 continue
             if not self.selection.takes(frame):
-                self.scanned = frame.seq
+                place.scanned = frame.seq
                 continue
-            message = wire.github_event(self._addressed, frame, self.sent)
+            message = wire.github_event(self._addressed, frame, place.sent)
             if waiting and waiting + len(message) > BOUND:
                 self.live = False
                 break
             waiting += len(message)
             messages.append(Send(message, frame.seq))
-            self.scanned = self.sent = frame.seq
-        return Portion(messages, self.sent)
+            place.scanned = place.sent = frame.seq
+        return Portion(messages, place.sent)
 
     def _keep_alive(self, moment: datetime, waiting: int) -> list[Effect]:
         if self._silence is None and self._answers:
@@ -386,7 +404,7 @@ class Session:
         return [Send(wire.ping(self.sent, moment)), Ping(b"%d" % self.serial)]
 
     def _proof(self) -> list[Effect]:
-        self._owes_proof = False
+        self._asked = self.sent
         if self.v2 or len(self._proofs) >= MAX_PROOFS:
             return []
         self.serial += 1

@@ -15,6 +15,7 @@ from websockets.frames import Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from cotexd.domain.selection import EVERYTHING
 from cotexd.live import session as lives
 from cotexd.live.connection import About, Connection, Registry, moment
 from cotexd.live.news import Portion, Send
@@ -39,6 +40,13 @@ def frame(opcode: Opcode, payload: bytes) -> bytes:
     return _LONG.pack(0x80 | opcode, 127, size) + payload
 
 
+def framed(portion: Portion) -> bytes:
+    """Its messages as frames, made once for all sockets that are sent it."""
+    if portion.framed is None:
+        portion.framed = b"".join([frame(Opcode.TEXT, each.message) for each in portion.messages])
+    return portion.framed
+
+
 _idle: list[ServerProtocol] = []
 """parsers in the middle of nothing: one, as a rule"""
 
@@ -56,6 +64,11 @@ class Socket(Connection):
         """bytes that were received and are not of a whole frame"""
         self._message: bytearray | None = None
         self._text = True
+
+    def keeps_step(self) -> asyncio.WriteTransport | None:
+        session = self.session
+        keeps = session.live and session.selection is EVERYTHING and not self.closing and not self.waiting
+        return self._transport if keeps else None
 
     def data_received(self, data: bytes) -> None:
         protocol = self._parser()
@@ -111,9 +124,7 @@ class Socket(Connection):
 
     def _pass_on(self, portion: Portion) -> None:
         if self._open:
-            if portion.framed is None:
-                portion.framed = self._encode(portion.messages)
-            self._write_bytes(portion.framed)
+            self._write_bytes(framed(portion))
 
     def _write(self, messages: Sequence[Send | Ping]) -> None:
         if self._open:

@@ -272,7 +272,7 @@ async def test_who_leaves_leaves_nothing_behind(server: Server, ada: Account, hu
         if how == "vanishes":
             socket.transport.abort()
     await eventually(lambda: len(hub) == 0)
-    assert (hub._connections, hub._addressed) == ({}, {})
+    assert hub._companies == {}
 
 
 async def test_everybody_is_sent_away_to_come_back_and_is_waited_for(server: Server, ada: Account, hub: Hub):

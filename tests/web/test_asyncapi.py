@@ -120,7 +120,7 @@ def test_what_a_client_says_is_read_as_it_is_documented(document: dict[str, Any]
     read = wire.client_event(json.dumps(SAID[name]))
     assert read.event == SAID[name]["event"]
     session = Session("u", wire.addressed_to("u"), START, v2=True, token_exp=NOW, now=0.0, moment=NOW)
-    session.sent = 7
+    session.place.sent = 7
     effects = session.received(json.dumps(SAID[name]).encode(), text=True, moment=NOW)
     assert not [each for each in effects if isinstance(each, Close)]
     assert b"There is no client event" not in b"".join(getattr(each, "message", b"") for each in effects)
