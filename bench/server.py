@@ -1,4 +1,4 @@
-"""Start and stop what is measured: `cotex serve` as it is installed, with a data folder of its own, and plain Sanic."""
+"""Start and stop what is measured: `cotexd` as it is installed, with a data folder of its own, and plain Sanic."""
 
 import sys
 import uuid
@@ -22,7 +22,7 @@ START_WITHIN = 30.0
 _RATE_LIMIT = "1000000"
 """requests a minute of one user: everything is counted as always, but all WebSockets of a bench are one user's"""
 _AT_ONCE = 500
-_READY = r"ready at http://([0-9.]+):(\d+)"
+_READY = r"http://([0-9.]+):(\d+)"
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def cotexd(root: Path, prepared: Prepared, **variables: str) -> Iterator[Server]
     environ = environment(
         root, COTEX_DATA_DIR=str(prepared.folder), COTEX_RATE_LIMIT=_RATE_LIMIT, **variables
     )
-    with Child([installed("cotex"), "serve", "--port", "0"], environ) as process:
+    with Child([installed("cotexd"), "--port", "0"], environ) as process:
         found = process.line(_READY, START_WITHIN)
         host, port = found[1], int(found[2])
         yield Server(

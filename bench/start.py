@@ -96,7 +96,7 @@ def _result(helps: list[list[float]], ready: list[list[tuple[float, float]]]) ->
             f"{helped}, less is better",
         ),
         Row(
-            f"cotex serve until it is ready, {STORED:,} events stored",
+            f"cotexd until it is ready, {STORED:,} events stored",
             f"{ours_start:.0f} ms",
             f"{plain_start:.0f} ms (empty Sanic app)",
             f"{started}, less is better",

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from cotexd import __version__, config, telemetry
+from cotexd import __version__, config, unneeded
 from cotexd.errors import CotexError
 
 USAGE = 2
@@ -14,9 +14,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = vars(_parser().parse_args(arguments))
     try:
         settings = config.load(given)
-        telemetry.set_up(settings.log_level, settings.log_format)
-        from cotexd import appliance
+        unneeded.leave_out(settings, "rich")  # structlog would draw tracebacks with it
+        from cotexd import appliance, telemetry
 
+        telemetry.set_up(settings.log_level, settings.log_format)
         appliance.run(lambda: config.load(given))
     except CotexError as error:
         sys.stderr.write("\n".join(filter(None, (error.message, error.hint))) + "\n")

@@ -7,6 +7,7 @@ read transaction that sees one moment, a sign that another process wrote, and a 
 import re
 import select
 import sqlite3
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -16,7 +17,6 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import peewee
-import psycopg
 
 from cotexd.errors import Failed, Invalid, Unavailable
 
@@ -276,8 +276,7 @@ class Postgres(Dialect):
     def in_transaction(self, database: peewee.Database) -> bool:
         if database.is_closed():
             return False
-        status = database.connection().info.transaction_status
-        return status in {psycopg.pq.TransactionStatus.INTRANS, psycopg.pq.TransactionStatus.INERROR}
+        return database.connection().info.transaction_status.name in {"INTRANS", "INERROR"}
 
     def watcher(self) -> Watcher:
         return _PostgresWatcher(self._url)
@@ -319,6 +318,8 @@ class Postgres(Dialect):
 
 class _PostgresWatcher(Watcher):
     def __init__(self, url: str) -> None:
+        import psycopg
+
         self._connection = psycopg.connect(url, autocommit=True, connect_timeout=int(BUSY_TIMEOUT))
         self._connection.execute(f"LISTEN {_CHANNEL}")
 
@@ -373,18 +374,13 @@ def redacted(url: str) -> str:
     return f"{parts.scheme}://{netloc}{parts.path}{'?' if query else ''}{query}"
 
 
-# Those of the drivers themselves too: a statement on a bare cursor passes Peewee by.
-_NOT_NOW = (
-    peewee.OperationalError,
-    peewee.InterfaceError,
-    peewee.InternalError,
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    psycopg.InternalError,
-    sqlite3.OperationalError,
-    sqlite3.InterfaceError,
-    sqlite3.InternalError,
-)
+def _errors(*names: str, others: tuple[type[Exception], ...] = ()) -> tuple[type[Exception], ...]:
+    """Those of the drivers themselves too: a statement on a bare cursor passes Peewee by.
+
+    A driver that is not loaded (`__main__` leaves one out) raises none.
+    """
+    modules = filter(None, (peewee, sqlite3, sys.modules.get("psycopg")))
+    return others + tuple(getattr(module, name) for module in modules for name in names)
 
 
 @contextmanager
@@ -397,9 +393,9 @@ def unavailable() -> Iterator[None]:
     """
     try:
         yield
-    except (UnicodeEncodeError, peewee.DataError, psycopg.DataError) as error:
+    except _errors("DataError", others=(UnicodeEncodeError,)) as error:
         raise Invalid("That holds a character which cannot be stored.") from error
-    except _NOT_NOW as error:
+    except _errors("OperationalError", "InterfaceError", "InternalError") as error:
         raise Unavailable(
             f"The database cannot be used right now: {_first_line(error)}.",
             hint="Nothing was changed. Look at the disk's space and at the database server, and try again.",
