@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
             self._do(self.session.drain(round(after * 1000), moment()))
 
     def tick(self, now: float, moment: datetime) -> None:
-        if not self.closing:
+        if not self.session.rests(now) and not self.closing:
             waiting = self.waiting
             self._do(self.session.tick(now, moment, waiting=waiting, moved=self._written - waiting))
 
@@ -170,6 +170,7 @@ class Connection(asyncio.Protocol):
     # From the transport.
 
     def pause_writing(self) -> None:
+        self.session.wake()
         self._hub.part(self)
 
     def resume_writing(self) -> None:

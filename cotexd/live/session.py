@@ -40,6 +40,8 @@ TOKEN_GRACE = 25.0
 """seconds that a connection outlives its token"""
 EXPIRING_WITHIN = 60.0
 """seconds before a token's end, in which a client is told of it"""
+NOTHING_WAITED = -1
+"""in place of how many bytes had moved: what waits now has not waited for long"""
 MAX_PROOFS = 64
 """pings of ours whose echo a legacy client owes; more are not sent, a later one proves as much"""
 
@@ -119,6 +121,7 @@ class Session:
         "_answers",
         "_asked",
         "_authenticating",
+        "_due",
         "_expires",
         "_expiry",
         "_furthest",
@@ -188,7 +191,8 @@ class Session:
         self._ticked = now
         self._silence: float | None = None
         self._stall = 0.0
-        self._moved = 0
+        self._moved = NOTHING_WAITED
+        self._due = 0.0
         self._told_expiry = False
         self._trust_until(token_exp, now, moment)
         self._greeting = self._greet(start, moment) if v2 else ()
@@ -349,12 +353,25 @@ class Session:
         """The server will close this connection in `after_ms`, to be back soon."""
         return [Send(wire.drain(after_ms, moment))] if self.v2 else []
 
+    def rests(self, now: float) -> bool:
+        """A tick would do nothing yet, unless something waits in the transport."""
+        return now < self._due and (self.v2 or self._asked == self.place.sent)
+
+    def wake(self) -> None:
+        """Something waits in the transport: it is to be looked at."""
+        self._due = 0.0
+
     def tick(self, now: float, moment: datetime, *, waiting: int, moved: int) -> list[Effect]:
-        """To be called about twice a second.
+        """To be called about twice a second, while it does not rest.
 
         :param waiting: bytes in the transport
         :param moved: bytes that have ever left it
         """
+        effects = self._look(now, moment, waiting, moved)
+        self._due = now if waiting else self._next_look(now)
+        return effects
+
+    def _look(self, now: float, moment: datetime, waiting: int, moved: int) -> list[Effect]:
         passed, self._ticked = now - self._ticked, now
         if now > self._expires:
             return [Close(TOKEN, "the token has expired")]
@@ -362,7 +379,7 @@ class Session:
             self._told_expiry = True
             return [Send(wire.token_expiring(self._expiry, moment))]
         self._stall = self._stall + passed if waiting and moved == self._moved else 0.0
-        self._moved = moved
+        self._moved = moved if waiting else NOTHING_WAITED
         if self._stall > STALLED_AFTER:
             return [Close(STALLED, "no byte has moved")]
         if self._silence is not None and not waiting:
@@ -372,7 +389,16 @@ class Session:
         if now - self._pinged >= wire.PING_EVERY:
             self._pinged = now
             return self._keep_alive(moment, waiting)
-        return self._proof() if self._asked != self.sent and not waiting else []
+        return self._proof() if not self.v2 and self._asked != self.sent and not waiting else []
+
+    def _next_look(self, now: float) -> float:
+        """When there is something to do, if nothing happens before."""
+        due = min(self._expires, self._pinged + wire.PING_EVERY)
+        if self.v2 and not self._told_expiry:
+            due = min(due, self._expires - TOKEN_GRACE - EXPIRING_WITHIN)
+        if self._silence is not None:
+            due = min(due, now + PONG_WITHIN - self._silence)
+        return due
 
     def _part_of(self, news: News, waiting: int) -> Portion:
         """What it takes of the news, as far as there is room."""
@@ -444,6 +470,7 @@ class Session:
         self._expiry = token_exp
         self._expires = now + (token_exp - moment).total_seconds() + TOKEN_GRACE
         self._told_expiry = False
+        self._due = 0.0
 
     def _greet(self, start: Start, moment: datetime) -> Sequence[Effect]:
         greeting = [Send(wire.hello(start, self._expiry, moment), start.after)]
