@@ -67,7 +67,7 @@ class Registry(Protocol):
 class Connection(asyncio.Protocol):
     """One client's connection. Subclasses say how a message is written, and how it ends."""
 
-    __slots__ = ("_closing", "_hub", "_transport", "_written", "about", "session")
+    __slots__ = ("_closing", "_hub", "_transport", "_written", "about", "part", "session")
 
     def __init__(self, session: Session, hub: Registry, about: About) -> None:
         self.session = session
@@ -75,6 +75,8 @@ class Connection(asyncio.Protocol):
         self._hub = hub
         self._transport: asyncio.WriteTransport | None = None
         self._written = 0
+        self.part = 0
+        """of the wheel"""
         self._closing: asyncio.TimerHandle | None = None
 
     def take_over(self, transport: asyncio.WriteTransport, received: bytes) -> None:

@@ -23,20 +23,19 @@ from cotexd.domain.cursor import Cursor
 from cotexd.domain.event import Frame
 from cotexd.errors import CotexError, Unavailable
 from cotexd.live import session as lives
+from cotexd.live import wheel as wheels
 from cotexd.live import wire
 from cotexd.live.company import Company
 from cotexd.live.connection import CLOSING, PROTOCOLS, Connection
 from cotexd.live.news import News
 from cotexd.live.presence import Presence
 from cotexd.live.session import Keep
+from cotexd.live.wheel import Wheel
 from cotexd.operations import cursors, events, identities, notices
 from cotexd.operations.cursors import Keeper
 from cotexd.operations.identities import Caller
 from cotexd.store import Published, Store, Tx
 
-TICK = 0.1
-"""seconds; each time, one of SPOKES parts of the sockets is looked at"""
-SPOKES = 5
 ACKS_EVERY = 0.05
 """seconds for which acknowledgements are collected into one write"""
 RETRY = 1.0
@@ -77,8 +76,7 @@ class Hub:
         """by the user's id; none is empty"""
         self._coming: Counter[str] = Counter()
         self._reads: dict[tuple[str, int], list[Connection]] = {}
-        self._spokes: list[set[Connection]] = [set() for _ in range(SPOKES)]
-        self._wheel = itertools.cycle(self._spokes)
+        self._wheel = Wheel()
         self._known_notice = 0
         self._looking = False
         self._look_again = False
@@ -98,7 +96,7 @@ class Hub:
         self._schedule_tick()
 
     def __len__(self) -> int:
-        return sum(len(spoke) for spoke in self._spokes)
+        return len(self._wheel)
 
     def addressed_to(self, user_id: str) -> bytes:
         """wire.addressed_to, one object for all sockets of a user."""
@@ -144,7 +142,7 @@ class Hub:
         if user_id not in self._companies:
             self._companies[user_id] = Company(user_id)
         self._companies[user_id].add(connection)
-        min(self._spokes, key=len).add(connection)
+        self._wheel.add(connection)
         self._presence.came(connection)
 
     def detach(self, connection: Connection) -> None:
@@ -154,13 +152,13 @@ class Hub:
             company.discard(connection)
             if not company:
                 del self._companies[user_id]
-        for spoke in self._spokes:
-            spoke.discard(connection)
+        self._wheel.discard(connection)
         if not len(self):
             self._empty.set()
 
     def part(self, connection: Connection) -> None:
-        """Leave it to its session what it is sent."""
+        """Leave it to its session what it is sent, and look at it soon."""
+        self._wheel.wake(connection)
         if (company := self._companies.get(connection.session.user_id)) is not None:
             company.part(connection)
 
@@ -344,13 +342,11 @@ class Hub:
 
     def _schedule_tick(self) -> None:
         if not self._closed:
-            self._tick_timer = asyncio.get_running_loop().call_later(TICK, self._tick)
+            self._tick_timer = asyncio.get_running_loop().call_later(wheels.TICK, self._tick)
 
     def _tick(self) -> None:
         self._schedule_tick()
-        now, moment = time.monotonic(), datetime.now(UTC)
-        for each in tuple(next(self._wheel)):
-            each.tick(now, moment)
+        self._wheel.turn(time.monotonic(), datetime.now(UTC))
 
     async def _flush_acks(self) -> None:
         self._ack_timer = None
@@ -371,7 +367,7 @@ class Hub:
                 metrics.LAG.observe(max(0, self.head - seq))
 
     def _all(self) -> list[Connection]:
-        return [each for spoke in self._spokes for each in spoke]
+        return list(self._wheel)
 
     def _start(self, work: Coroutine[None, None, None], *waiting: Connection) -> None:
         """:param waiting: who waits for it, and would for ever if it failed in a way that nobody foresaw"""

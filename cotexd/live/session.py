@@ -354,8 +354,12 @@ class Session:
         return [Send(wire.drain(after_ms, moment))] if self.v2 else []
 
     def rests(self, now: float) -> bool:
-        """A tick would do nothing yet, unless something waits in the transport."""
-        return now < self._due and (self.v2 or self._asked == self.place.sent)
+        """A tick would do nothing yet, unless something waits in the transport.
+
+        A legacy client never rests: an event may come at any time without its session being asked, and is to be proven
+        within half a second.
+        """
+        return self.v2 and now < self._due
 
     def wake(self) -> None:
         """Something waits in the transport: it is to be looked at."""
