@@ -1,5 +1,6 @@
 # make serve   a server on this machine        make test    the tests, on SQLite and on Postgres
 # make check   all that a change must pass     make bench   the figures of docs/performance.md
+# make bench-peers   the same beside nchan, mosquitto, NATS, Redis   make bench-plot   its bars, docs/fanout.svg
 # make torture   kill -9, cuts, full disks: is anything lost? See docs/reliability.md
 # make reference   docs/reference, written from the code's types
 
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 WORKERS ?= auto
 
-.PHONY: serve test check bench torture reference lock clean
+.PHONY: serve test check bench bench-peers bench-plot torture reference lock clean
 
 serve: $(VENV)/runs
 	$(BIN)/cotex serve
@@ -26,6 +27,12 @@ check: $(VENV)/tests
 
 bench: $(VENV)/tests
 	$(BIN)/python -m bench $(ARGS)
+
+bench-peers: $(VENV)/tests
+	$(BIN)/python -m bench peers $(ARGS)
+
+bench-plot: $(VENV)/tests
+	$(BIN)/python -m bench.plot $(ARGS)
 
 torture: $(VENV)/tests
 	$(BIN)/python -m tests.torture $(ARGS)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from bench import burst, e2e, fanout, history, idle, ingest, purge, reconnect, start, timing
+from bench import burst, e2e, fanout, history, idle, ingest, peers, purge, reconnect, start, timing
 from bench.client import Load
 from bench.figure import Result, Row, Run
 from bench.process import Broken
@@ -37,6 +37,8 @@ class Figure:
     measure: Callable[[Run], Result]
     key: str
     """in --json"""
+    asked_for: bool = False
+    """it is measured only if it is named"""
 
 
 FIGURES = (
@@ -50,6 +52,7 @@ FIGURES = (
     Figure("start", start.measure, "cli"),
     Figure("timing", timing.measure, "timing"),
     Figure("purge", purge.measure, "purge"),
+    Figure("peers", peers.measure, "peers", asked_for=True),
 )
 
 
@@ -66,7 +69,7 @@ def main() -> int:
             facts["machine"] = _machine(run)
             _line("", "cotexd", "against", "ratio (lowest to highest round)")
             for figure in FIGURES:
-                if not given.figures or figure.name in given.figures:
+                if figure.name in given.figures or not (given.figures or figure.asked_for):
                     began = time.monotonic()
                     found = figure.measure(run)
                     _show(figure.name, found.rows, time.monotonic() - began)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from bench import payloads
 from bench.payloads import Request
@@ -103,12 +103,32 @@ class Posts:
         return [Answer(int(due), int(took) / 1e6, int(status)) for due, took, status in fields]
 
 
-class Listeners(Child):
-    """WebSockets that count what they get."""
+class Marks(NamedTuple):
+    """What tells a listener where it is, in a protocol that it does not speak."""
 
-    def __init__(self, load: Load, address: tuple[str, int], connections: int, request: bytes) -> None:
+    opens: str
+    """comes when a connection is ready"""
+    ends: int
+    """the byte with which each event ends, and that comes nowhere else"""
+
+
+class Listeners(Child):
+    """WebSockets, or connections of another kind, that count what they get."""
+
+    def __init__(
+        self,
+        load: Load,
+        address: tuple[str, int],
+        connections: int,
+        request: bytes,
+        marks: Marks | None = None,
+    ) -> None:
+        """:param marks: of another kind"""
         path = load.file(f"upgrade-{address[1]}", request)
         command = [*load.command, "listen", *map(str, address), str(connections), path]
+        if marks is not None:
+            command[len(load.command)] = "count"
+            command += [marks.opens, str(marks.ends)]
         super().__init__(command, environment(load.folder))
         self.events = 0
         """that all of them have got"""

@@ -5,6 +5,9 @@ length, and the same program listens to them. So a fan-out's figures differ in t
 stores and commits the event before it sends it; that is part of what it is charged with.
 """
 
+import contextlib
+import socket
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -61,6 +64,26 @@ class _OfServer(Crowd):
         return self._hook.post(self._sends or request.numbered(self._count))
 
 
+class OfPeer(Crowd):
+    """:param publish: what makes `sender` send one event to all, on a connection that has said `hello`"""
+
+    def __init__(
+        self, sender: Child, listeners: Listeners, address: tuple[str, int], hello: bytes, publish: bytes
+    ) -> None:
+        super().__init__(sender, listeners)
+        self._publish = publish
+        self._connection = socket.create_connection(address)
+        self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._connection.sendall(hello)
+
+    def begin(self) -> tuple[int, int]:
+        told = time.monotonic_ns()
+        self._connection.sendall(self._publish)
+        with contextlib.suppress(BlockingIOError):
+            self._connection.recv(1 << 16, socket.MSG_DONTWAIT)  # what it says to that
+        return told, told
+
+
 class _OfFloor(Crowd):
     def __init__(self, floor: Floor, listeners: Listeners) -> None:
         super().__init__(floor, listeners)
@@ -76,13 +99,13 @@ def crowds(run: Run, name: str, count: int) -> Iterator[tuple[Crowd, Crowd, Crow
     """Ours, the floor, plain Sanic, each with `count` listeners that have had their first events."""
     with ExitStack() as stack:
         ours = stack.enter_context(server.cotexd(run.root, server.prepare(run.folder(name))))
-        first = _warm(_OfServer(ours, stack.enter_context(_listeners(run.load, ours, count)), 0))
+        first = warm(_OfServer(ours, stack.enter_context(_listeners(run.load, ours, count)), 0))
         size = first.listeners.message
         bare = stack.enter_context(Floor(run.load, count, size))
         heard = stack.enter_context(Listeners(run.load, bare.address, count, ours.upgrade))
-        floor = _warm(_OfFloor(bare, heard))
+        floor = warm(_OfFloor(bare, heard))
         plain = stack.enter_context(server.plain(run.root))
-        third = _warm(_OfServer(plain, stack.enter_context(_listeners(run.load, plain, count)), size))
+        third = warm(_OfServer(plain, stack.enter_context(_listeners(run.load, plain, count)), size))
         yield first, floor, third
 
 
@@ -90,7 +113,7 @@ def _listeners(load: Load, to: Server, count: int) -> Listeners:
     return Listeners(load, (to.host, to.port), count, to.upgrade)
 
 
-def _warm(crowd: Crowd) -> Crowd:
+def warm(crowd: Crowd) -> Crowd:
     crowd.listeners.opened()
     for _ in range(_WARM):
         crowd.send()

@@ -24,7 +24,7 @@ DELIVERIES = 200_000
 """in a round, half of it in a quick one: so that the kernel's clock of 10 ms is fine enough for the quickest"""
 
 
-class _Round(NamedTuple):
+class Round(NamedTuple):
     a_cpu_second: float
     a_second: float
 
@@ -42,7 +42,7 @@ def measure(run: Run) -> Result:
 def _measure(run: Run, count: int) -> Result:
     rounds, events = (2, DELIVERIES // count // 2) if run.quick else (9, DELIVERIES // count)
     with crowds(run, f"fanout-{count}", count) as (ours, floor, plain):
-        found = [[_round(each, events, count) for each in (ours, floor, plain)] for _ in range(rounds)]
+        found = [[round_of(each, events, count) for each in (ours, floor, plain)] for _ in range(rounds)]
         size = ours.listeners.message
     facts: dict[str, object] = {"bytes": size}
     rows = []
@@ -67,11 +67,11 @@ def _measure(run: Run, count: int) -> Result:
     return Result(rows, {str(count): facts})
 
 
-def _round(crowd: Crowd, events: int, count: int) -> _Round:
+def round_of(crowd: Crowd, events: int, count: int) -> Round:
     before = crowd.sender.cpu()
     took = 0
     for _ in range(events):
         sent = crowd.send()
         took += sent.arrived - sent.begun
     deliveries = events * count
-    return _Round(deliveries / (crowd.sender.cpu() - before), deliveries / took * 1e9)
+    return Round(deliveries / (crowd.sender.cpu() - before), deliveries / took * 1e9)

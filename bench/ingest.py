@@ -31,7 +31,7 @@ class _Round(NamedTuple):
     """milliseconds"""
 
 
-class _Poster:
+class Poster:
     """Posts to one server, each delivery under a number of its own."""
 
     def __init__(self, run: Run, to: Server) -> None:
@@ -60,7 +60,7 @@ def measure(run: Run) -> Result:
     rounds, seconds = (3, 1.5) if run.quick else (9, 4.0)
     prepared = server.prepare(run.folder("ingest"))
     with server.cotexd(run.root, prepared) as ours, server.plain(run.root) as plain:
-        posters = _Poster(run, ours), _Poster(run, plain)
+        posters = Poster(run, ours), Poster(run, plain)
         for each in posters:
             each.round(CONNECTIONS, _WARM)
         busy = [[each.round(CONNECTIONS, seconds) for each in posters] for _ in range(rounds)]

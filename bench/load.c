@@ -12,6 +12,10 @@
          opens WebSockets with the upgrade in the file REQUEST, and says "open". When all of them have the n-th
          github_event, it says "n WHEN BYTES". It answers pings. It ends when its input does.
 
+     load count  HOST PORT CONNECTIONS REQUEST OPENS ENDS
+         the same for what speaks otherwise: a connection is open when the text OPENS has come, and an event is what the
+         byte with the number ENDS ends.
+
      load floor  CONNECTIONS MESSAGE
          says on which port it listens, takes WebSockets, and for each byte of its input sends MESSAGE once to each of
          them: the bare loop of send() that a fan-out cannot be quicker than. It ends when its input does.
@@ -216,6 +220,8 @@ typedef struct {
     unsigned char head[1024]; /* of the answer to the upgrade; then of the frame that is being read */
 } Listener;
 
+static const char *opens = "\r\n\r\n";
+static int ends = -1;     /* WebSocket's frames */
 static unsigned *reached; /* by n: how many listeners have their n-th event */
 
 static void pong(Listener *listener, const unsigned char *payload, size_t length) {
@@ -268,13 +274,25 @@ static void frames(Listener *listener, int connections, const unsigned char *dat
     }
 }
 
-/* The answer to the upgrade; what follows it are frames. */
-static size_t upgrade(Listener *listener, const unsigned char *data, size_t size) {
+static void marks(Listener *listener, int connections, const unsigned char *data, size_t size) {
     for (size_t i = 0; i < size; i++) {
-        if (listener->have >= sizeof listener->head) die("too long an answer to the upgrade");
+        listener->length++;
+        if (data[i] != ends) continue;
+        listener->event = 1;
+        whole(listener, connections);
+        listener->length = 0;
+    }
+}
+
+/* The answer to the request; what follows it are events. */
+static size_t upgrade(Listener *listener, const unsigned char *data, size_t size) {
+    size_t wanted = strlen(opens);
+    for (size_t i = 0; i < size; i++) {
+        if (listener->have >= sizeof listener->head) die("too long an answer");
         listener->head[listener->have++] = data[i];
-        if (listener->have >= 4 && !memcmp(listener->head + listener->have - 4, "\r\n\r\n", 4)) {
-            if (memcmp(listener->head, "HTTP/1.1 101", 12)) die("no upgrade: %.12s", (char *)listener->head);
+        if (listener->have >= wanted && !memcmp(listener->head + listener->have - wanted, opens, wanted)) {
+            if (ends < 0 && memcmp(listener->head, "HTTP/1.1 101", 12))
+                die("no upgrade: %.12s", (char *)listener->head);
             listener->upgraded = 1;
             listener->have = 0;
             return i + 1;
@@ -313,7 +331,7 @@ static void listen_to(const char *host, int port, int connections, const char *p
                     fflush(stdout);
                 }
             }
-            frames(listener, connections, data + used, size - used);
+            (ends < 0 ? frames : marks)(listener, connections, data + used, size - used);
         }
     }
 }
@@ -349,6 +367,10 @@ int main(int count, char **given) {
         read_requests(given[8]);
         post(given[2], atoi(given[3]), atoi(given[4]), atof(given[5]), atof(given[6]), atol(given[7]));
     } else if (count == 6 && !strcmp(given[1], "listen")) {
+        listen_to(given[2], atoi(given[3]), atoi(given[4]), given[5]);
+    } else if (count == 8 && !strcmp(given[1], "count")) {
+        opens = given[6];
+        ends = atoi(given[7]);
         listen_to(given[2], atoi(given[3]), atoi(given[4]), given[5]);
     } else if (count == 4 && !strcmp(given[1], "floor")) {
         send_to_all(atoi(given[2]), given[3]);
