@@ -25,8 +25,6 @@ LEVELS_EVERY = timedelta(seconds=0.5)
 BEAT_EVERY = timedelta(seconds=5)
 MAX_BATCHES = 5000
 """batches of one kind in one go, then the others have their turn"""
-REST = 0.005
-"""seconds between two batches, so that who writes meanwhile finds the disk free"""
 
 _logger = structlog.get_logger("cotexd.schedule")
 
@@ -104,7 +102,7 @@ class Schedule:
             if not done:
                 break
             total += done
-            await asyncio.sleep(REST)
+            await asyncio.sleep(upkeep.REST)
         if total:
             metrics.PURGED.labels(what).inc(total)
             _logger.info("purged", what=what, rows=total)

@@ -14,11 +14,12 @@ import typer
 from cotex import local, view
 from cotexd import __version__
 from cotexd.config import Settings
-from cotexd.errors import Conflict, Failed, NotFound
-from cotexd.operations import backups, nodes
+from cotexd.errors import Conflict, Failed, Invalid, NotFound
+from cotexd.operations import backups, nodes, upkeep
 from cotexd.operations import check as checks
 from cotexd.store import StoreFiles, make_private, touch_private, url_of, utc_now
 from cotexd.store import backup as backups_of
+from cotexd.store import copy as copies
 from cotexd.store import dialect as dialects
 
 app = view.group("The database.")
@@ -134,6 +135,87 @@ def restore(
         view.say(f"Restored: {about}.")
     if found is not None and not found.good:
         _show_check(found, as_json=False)
+
+
+@app.command(
+    epilog=view.examples(
+        "cotex db copy --to postgresql://cotex@db/cotex",
+        "cotex db copy --to sqlite:///new.db --json",
+        "cotex db copy --undo",
+    )
+)
+def copy(
+    context: typer.Context,
+    to: Annotated[
+        str, typer.Option(help="URL of an empty database.", envvar="COTEX_COPY_TO", show_envvar=False)
+    ] = "",
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Let a database that has moved be written again.")
+    ] = False,
+    as_json: view.Json = False,
+) -> None:
+    """Move to another database: copy all of it while the server runs, then close this one to writes.
+
+    If it is interrupted, the same command goes on where it was. Then start the server with COTEX_DATABASE set to the
+    new one: clients and webhooks go on as if nothing had happened. Until then this one is read, and refuses writes.
+    """
+    if bool(to) == undo:
+        raise Invalid(
+            "Say where to, or what to undo.", hint="cotex db copy --to URL, or cotex db copy --undo"
+        )
+    with local.opened(context) as store:
+        here = store.dialect
+    if undo:
+        moved = copies.undo(here)
+        view.say(
+            "It had not moved."
+            if moved is None
+            else f"It had moved to {moved}, and is written again from now on."
+        )
+        return
+    there = dialects.of(to, time.sleep)
+    if isinstance(there, dialects.Sqlite):
+        touch_private(there.path)
+    with view.progress("events") as shown:
+        done = copies.Copy(here, there, dialects.redacted(to), utc_now, shown).run()
+    if as_json:
+        view.document({"to": dialects.redacted(to), **asdict(done)})
+        return
+    view.say(
+        f"{done.events} events and {done.rows} other rows, compared by their hashes; the log up to {done.head}."
+    )
+    view.say(
+        f"Nothing could be written for {done.closed_seconds:.1f} s. This database refuses writes from now on."
+    )
+    view.say("Start the server on the new one now: COTEX_DATABASE, in the same data folder.")
+
+
+@app.command(epilog=view.examples("cotex db purge --dry-run", "cotex db purge --yes"))
+def purge(
+    context: typer.Context,
+    yes: view.Yes = False,
+    dry_run: view.DryRun = False,
+    as_json: view.Json = False,
+) -> None:
+    """Purge now what is older than the retention; a server that runs does so by itself, every minute."""
+    retention = local.settings(context).retention
+    before = utc_now() - retention
+    with local.opened(context) as store:
+        count = store.look(upkeep.purgeable, retention)
+        if not dry_run:
+            view.confirm(f"Purge {count} events from before {before:%Y-%m-%d %H:%M} UTC?", yes=yes)
+            count = 0
+            with view.progress("events") as shown:
+                while some := store.run(upkeep.purge, retention):
+                    count += some
+                    shown(count)
+                    time.sleep(upkeep.REST)
+    if as_json:
+        view.document({"events": count, "before": before, "dry_run": dry_run})
+    else:
+        view.say(
+            f"{count} events from before {before:%Y-%m-%d %H:%M} UTC {'would be' if dry_run else 'are'} purged."
+        )
 
 
 def _restore(current: Settings, source: BinaryIO, progress: Callable[[int], None]) -> None:

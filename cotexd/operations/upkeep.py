@@ -9,11 +9,13 @@ import peewee
 
 from cotexd.operations import audit, billing, cursors, notices, recovery, tokens
 from cotexd.operations import sessions as sign_ins
-from cotexd.store import Tx
+from cotexd.store import Tx, moving
 from cotexd.store.models import Device, Event, LogState, Repository
 
 BATCH = 25
 """events"""
+REST = 0.005
+"""seconds between two batches, so that who writes meanwhile finds the disk free"""
 BATCH_BYTES = 4 * 1024 * 1024
 """of payloads; at least one event"""
 STUBS_KEPT = timedelta(days=365)
@@ -24,6 +26,8 @@ DEVICES_KEPT = timedelta(days=365)
 
 def purge(tx: Tx, retention: timedelta) -> int:
     """Take payload and summary from a batch of the oldest events, and leave their stubs; returns how many."""
+    if moving.is_copied(tx.database, tx.now):
+        return 0
     state = LogState.get_by_id(1)
     oldest = (
         Event.select(Event.seq, Event.created_at, peewee.fn.LENGTH(Event.payload).alias("size"))
@@ -47,8 +51,21 @@ def purge(tx: Tx, retention: timedelta) -> int:
     return len(purged)
 
 
+def purgeable(tx: Tx, retention: timedelta) -> int:
+    """How many events `purge` would take in all."""
+    floor = LogState.get_by_id(1).floor
+    young = Event.select(peewee.fn.MIN(Event.seq)).where(
+        Event.seq > floor, Event.created_at >= tx.now - retention
+    )
+    old = Event.select().where(Event.seq > floor)
+    first = young.scalar()
+    return int((old if first is None else old.where(Event.seq < first)).count())
+
+
 def purge_removed(tx: Tx) -> int:
     """Delete a batch of the events of removed repositories: nobody may see them, and no delivery comes for them."""
+    if moving.is_copied(tx.database, tx.now):
+        return 0
     waiting = Repository.select(Repository.id).where(
         Repository.removed_at.is_null(False), Repository.purged_at.is_null()
     )
@@ -64,6 +81,8 @@ def purge_removed(tx: Tx) -> int:
 
 def forget_stubs(tx: Tx) -> int:
     """Delete a batch of stubs that are a year old."""
+    if moving.is_copied(tx.database, tx.now):
+        return 0
     state = LogState.get_by_id(1)
     oldest = Event.select(Event.seq, Event.created_at).where(
         Event.seq > state.stub_floor, Event.seq <= state.floor

@@ -26,7 +26,7 @@ from cotexd import metrics
 from cotexd.domain.vault import Vault
 from cotexd.errors import CotexError, Failed, Unavailable
 from cotexd.store import dialect as dialects
-from cotexd.store import key, migrations
+from cotexd.store import key, migrations, moving
 from cotexd.store.dialect import redacted
 from cotexd.store.lineage import LineageFile
 from cotexd.store.models import bound
@@ -122,7 +122,9 @@ class Store:
             with dialects.unavailable():
                 self.migrated = migrations.migrate(self._foreground, self.dialect)
                 with bound(self._foreground):
-                    self._vault = self._in_write(lambda _: key.unlock(configured_key, self.files.key))
+                    self._vault = self._in_write(
+                        lambda _: key.unlock(configured_key, self.files.key), moved_too=True
+                    )
         except BaseException:
             self._foreground.close()
             raise
@@ -145,6 +147,7 @@ class Store:
         with dialects.unavailable(), bound(self._foreground):
             self.dialect.begin_write(self._foreground)
             try:
+                moving.refuse(self._foreground)
                 return operation(self._begin(self._foreground), *args, **kwargs)
             finally:
                 self.dialect.rollback(self._foreground)
@@ -164,10 +167,12 @@ class Store:
             )
         )
 
-    def _in_write(self, operation: Callable[[Tx], R]) -> R:
+    def _in_write(self, operation: Callable[[Tx], R], *, moved_too: bool = False) -> R:
         database = self._foreground
         self.dialect.begin_write(database)
         try:
+            if not moved_too:
+                moving.refuse(database)
             result = operation(self._begin(database))
             self.dialect.before_commit(database)
             database.commit()
@@ -199,7 +204,8 @@ class Store:
         """
         loop = asyncio.get_running_loop()
         self._lineage = LineageFile(self.files.lineage, self.dialect.identity(self._foreground))
-        renewed = self.run(self._lineage.check)
+        with dialects.unavailable(), bound(self._foreground):
+            renewed = self._in_write(self._lineage.check, moved_too=True)
         self._writer = Writer(self.dialect, self._begin, publish, self._committed)
         self._readers = ThreadPoolExecutor(READERS, "cotexd-reader", initializer=self._open_reader)
         self._watcher = threading.Thread(

@@ -16,9 +16,9 @@ import peewee
 import zstandard
 
 from cotexd.errors import Conflict, Failed, Invalid
-from cotexd.store import migrations
+from cotexd.store import migrations, moving, rows
 from cotexd.store.dialect import Dialect
-from cotexd.store.models import ALL, NODE_ALIVE, Lineage, LogState, Node, Present, bound, fields_of, table_of
+from cotexd.store.models import ALL, NODE_ALIVE, Lineage, LogState, Node, bound, table_of
 from cotexd.store.transaction import Tx
 
 FORMAT = 1
@@ -29,8 +29,6 @@ MAX_MESSAGE = 1 << 30
 _MAX_END = 1000
 """bytes"""
 _LENGTH = struct.Struct(">I")
-# What runs at this moment is of this moment.
-_TABLES = tuple(each for each in ALL if each not in {Node, Present})
 
 T = TypeVar("T")
 
@@ -78,7 +76,7 @@ def write(
     :param progress: is told how many rows were written
     """
     log = LogState.get_by_id(1)
-    tables = tuple(Table(table_of(each), _columns(each)) for each in _TABLES)
+    tables = tuple(Table(table_of(each), rows.columns_of(each)) for each in rows.KEPT)
     head = Head(FORMAT, migrations.SCHEMA, version, tx.now, dialect.name, log.epoch, log.head, tables, key)
     count = 0
     with zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).stream_writer(
@@ -86,10 +84,10 @@ def write(
     ) as packed:
         out = _Out(packed)
         out.put(head)
-        for number, (model, table) in enumerate(zip(_TABLES, tables, strict=True)):
-            for rows in dialect.stream(tx.database, _selecting(table)):
-                out.put(_Portion(number, [_plain(model, row) for row in rows]))
-                count += len(rows)
+        for number, (model, table) in enumerate(zip(rows.KEPT, tables, strict=True)):
+            for some in dialect.stream(tx.database, rows.selecting(table.name, table.columns)):
+                out.put(_Portion(number, [rows.plain(model, row) for row in some]))
+                count += len(some)
                 progress(count)
         out.end()
     return head
@@ -125,14 +123,13 @@ def restore(
         migrations.take_steps(database, dialect, 0, head.schema)
         count = 0
         for portion in source.portions():
-            _insert(database, head.tables[portion.table], portion.rows)
+            table = head.tables[portion.table]
+            rows.insert(database, table.name, table.columns, portion.rows)
             count += len(portion.rows)
             progress(count)
         migrations.take_steps(database, dialect, head.schema, migrations.SCHEMA)
-        for model in _TABLES:
-            for field in fields_of(model):
-                if isinstance(field, peewee.AutoField):
-                    dialect.count_on(database, table_of(model), field.column_name)
+        rows.count_on(database, dialect)
+        moving.forget(database)
         _begin_epoch(now)
     return head
 
@@ -154,31 +151,6 @@ def _begin_epoch(now: datetime) -> None:
     order = Lineage.select().count() + 1
     Lineage.insert(id=order, epoch=log.epoch, head=log.head, created_at=now).execute()
     LogState.update(epoch=migrations.new_epoch()).execute()
-
-
-def _columns(model: type[peewee.Model]) -> tuple[str, ...]:
-    return tuple(each.column_name for each in fields_of(model))
-
-
-def _selecting(table: Table) -> str:
-    columns = ", ".join(f'"{each}"' for each in table.columns)
-    return f'SELECT {columns} FROM "{table.name}"'  # noqa: S608  # our own names
-
-
-def _plain(model: type[peewee.Model], row: tuple[Any, ...]) -> list[Any]:
-    """A row as both databases take it: SQLite knows no booleans."""
-    fields = fields_of(model)
-    return [
-        bool(value) if isinstance(field, peewee.BooleanField) and value is not None else value
-        for field, value in zip(fields, row, strict=True)
-    ]
-
-
-def _insert(database: peewee.Database, table: Table, rows: list[list[Any]]) -> None:
-    names = ", ".join(f'"{each}"' for each in table.columns)
-    marks = ", ".join([database.param] * len(table.columns))
-    statement = f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})'  # noqa: S608  # names of our own tables
-    database.cursor().executemany(statement, rows)
 
 
 class _Out:

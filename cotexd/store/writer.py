@@ -27,6 +27,7 @@ import peewee
 from cotexd import metrics
 from cotexd.errors import CotexError, Unavailable
 from cotexd.store import dialect as dialects
+from cotexd.store import moving
 from cotexd.store.dialect import Dialect
 from cotexd.store.models import bound
 from cotexd.store.transaction import Actor, Published, Tx, acting
@@ -146,6 +147,7 @@ class Writer:
 
     def _commit(self, database: peewee.Database, batch: list[Job[Any]]) -> Sequence[Published]:
         self._dialect.begin_write(database)
+        moving.refuse(database)
         tx = self._begin(database)
         for many, neighbours in groupby(batch, key=lambda job: job.many):
             jobs = list(neighbours)

@@ -1,11 +1,15 @@
 import stat
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+from actors import logged
+from tables import another_postgres
 
+from cotexd.operations import accounts, repositories
 from cotexd.operations.repositories import Tracked
-from cotexd.store import Store
+from cotexd.store import Store, utc_now
 
 
 def test_status_says_which_database_it_is_and_how_it_stands(cotex, octo: Tracked, database: str):
@@ -175,3 +179,78 @@ def test_check_says_that_it_is_whole_and_what_is_not(cotex, octo: Tracked):
     bad = cotex("db", "check", "--json")
     assert (bad.code, bad.json["problems"]) == (1, ["1 events lie beyond the log's head"])
     assert "beyond the log's head" in cotex("db", "check").err
+
+
+def empty(request: pytest.FixtureRequest, tmp_path: Path, database: str) -> str:
+    """The URL of an empty database of the other kind."""
+    return f"sqlite:///{tmp_path / 'new.db'}" if database else another_postgres(request)
+
+
+@pytest.mark.postgres
+def test_a_copy_takes_all_to_the_other_kind_of_database_while_a_server_runs(
+    cotex, octo: Tracked, database: str, tmp_path: Path, request: pytest.FixtureRequest
+):
+    if request.getfixturevalue("postgres") is None:
+        pytest.skip("NO POSTGRESQL SERVER: nothing is copied to it or from it.")
+    url = empty(request, tmp_path, database)
+    server = cotex.serve()
+    assert cotex("event", "send", "--repo", "octo/hello").code == 0
+    done = cotex("db", "copy", "--to", url, "--json")
+    assert done.code == 0, done.err
+    assert (done.json["events"], done.json["head"]) == (2, 2)
+    assert done.json["closed_seconds"] < 5
+    refused = cotex("event", "send", "--repo", "octo/hello")
+    assert refused.code != 0
+    assert "503" in refused.err
+    assert httpx.get(f"{server.url}/livez").status_code == 200
+    assert numbers(cotex) == [1, 2]
+    token = cotex("user", "token", "ada")
+    assert (token.code, "has moved to" in token.err) == (1, True)
+    assert server.end().code == 0
+    assert cotex("db", "check", COTEX_DATABASE=url).code == 0
+    cotex.serve(COTEX_DATABASE=url)
+    assert cotex("event", "send", "--repo", "octo/hello", COTEX_DATABASE=url).code == 0
+    assert numbers(cotex, COTEX_DATABASE=url) == [1, 2, 3]
+
+
+def test_a_copy_is_undone_and_says_so(cotex, octo: Tracked, tmp_path: Path):
+    assert "had not moved" in cotex("db", "copy", "--undo").err
+    done = cotex("db", "copy", "--to", f"sqlite:///{tmp_path / 'new.db'}")
+    assert done.code == 0
+    assert "refuses writes from now on" in done.err
+    assert (tmp_path / "new.db").stat().st_mode & 0o077 == 0
+    assert cotex("user", "add", "eve").code == 1
+    assert "written again" in cotex("db", "copy", "--undo").err
+    assert cotex("user", "add", "eve").code == 0
+
+
+def test_a_copy_to_where_something_is_is_refused_and_changes_nothing(cotex, octo: Tracked):
+    here = cotex.database or f"sqlite:///{cotex.data / 'cotexd.db'}"
+    done = cotex("db", "copy", "--to", here)
+    assert (done.code, "not empty" in done.err) == (4, True)
+    assert cotex("user", "add", "eve").code == 0
+
+
+def test_the_password_of_where_it_is_copied_to_is_not_shown(cotex, octo: Tracked):
+    done = cotex("db", "copy", "--to", "postgresql://ada:s3cret@127.0.0.1:1/cotex")
+    assert (done.code, "cannot be used right now" in done.err) == (1, True)
+    assert "s3cret" not in done.out + done.err
+    assert cotex("user", "add", "eve").code == 0
+
+
+def test_a_purge_takes_what_is_older_than_the_retention_and_nothing_else(cotex):
+    store = Store(cotex.database, cotex.data, "", lambda: utc_now() - timedelta(hours=1))
+    tracked = store.run(repositories.add, store.run(accounts.create, "ada").id, "octo/hello")
+    logged(store, tracked, 3)
+    store.close()
+    store = Store(cotex.database, cotex.data)
+    logged(store, tracked)
+    store.close()
+    kept = {"COTEX_RETENTION": "1m"}
+    assert cotex("db", "purge", "--dry-run", "--json", **kept).json["events"] == 3
+    assert cotex("db", "purge", **kept).code == 2
+    assert cotex("db", "status", "--json").json["events"] == 4
+    assert cotex("db", "purge", "--yes", "--json", **kept).json["events"] == 3
+    state = cotex("db", "status", "--json").json
+    assert (state["events"], state["floor"], state["head"]) == (1, 3, 4)
+    assert "0 events" in cotex("db", "purge", "--yes", **kept).err

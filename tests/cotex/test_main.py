@@ -114,6 +114,7 @@ KEYS = {
         *("epoch", "head", "floor"),
     },
     "db migrate": {"migrated", "schema"},
+    "db purge --yes": {"events", "before", "dry_run"},
     "db check": {"good", "problems", "events", "epoch", "head"},
 }
 AT_A_SERVER = {
@@ -124,6 +125,7 @@ AT_A_SERVER = {
     ("event", "trace"),
     ("db", "backup"),
     ("db", "restore"),
+    ("db", "copy"),
     *(("webhook", word) for word in ("setup", "ping", "deliveries", "redeliver", "repair", "remove")),
     ("billing", "sync"),
     ("billing", "setup"),
@@ -166,6 +168,9 @@ REFUSALS = {
     "event trace nowhere": 3,
     "secret set stripe-key --repo octo/hello": 2,
     "db restore nowhere.backup --yes": 3,
+    "db copy": 2,
+    "db copy --to mysql://db/cotex": 2,
+    "db purge": 2,
     "webhook setup octo/other": 3,
     "webhook setup octo/hello": 5,
     "webhook setup octo/hello --all --events push": 2,
@@ -322,6 +327,8 @@ def test_the_example_in_a_help_does_what_it_says(
             cotex.serve()
         elif arguments[:2] == ["db", "restore"]:
             assert cotex("db", "backup", arguments[2]).code == 0
+        elif arguments[:2] == ["db", "copy"] and "postgresql:" in example:
+            arguments[3] = private_postgres(request)
         done = cotex(*arguments)
         assert done.code == 0, done.err
         if "--json" in arguments:

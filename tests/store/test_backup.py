@@ -2,15 +2,14 @@
 
 import io
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
-from actors import logged, push
+from actors import logged
 from conftest import Clock
 from hypothesis import HealthCheck, given, settings, strategies
+from tables import KEPT, another_postgres, as_plain, rows_of
 
 from cotexd.errors import Conflict, CotexError, Failed, Invalid
 from cotexd.operations import (
@@ -23,30 +22,14 @@ from cotexd.operations import (
     nodes,
     repositories,
     secrets,
-    tokens,
 )
 from cotexd.operations.accounts import Account
-from cotexd.operations.cursors import Ack, Keeper
 from cotexd.operations.nodes import Server
 from cotexd.operations.repositories import Tracked
-from cotexd.store import Store, backup, migrations
-from cotexd.store.models import ALL, Node, Present, fields_of, table_of
+from cotexd.store import Store, backup, migrations, rows
+from cotexd.store.models import fields_of, table_of
 
-KEPT = [each for each in ALL if each not in {Node, Present}]
-
-
-@pytest.fixture
-def full(store: Store, ada: Account, hello: Tracked) -> Store:
-    """Something of most things: events, cursors, secrets, sharing, tokens."""
-    grace = store.run(accounts.create, "grace", tier="pro")
-    store.run(members.share, ada.id, hello.id, "grace")
-    store.run(cursors.attach, ada.id, device="laptop", cursor=None)
-    logged(store, hello, 250, payload=push())
-    store.run(cursors.acknowledge_many, [Ack(Keeper(ada.id, "device", "laptop"), 200)])
-    store.run(secrets.put, secrets.GITHUB_TOKEN, "ghp_s3cret")
-    store.run(repositories.rotate_secret, hello.id)
-    store.run(tokens.issue, grace.id, label="ci")
-    return store
+Other = Callable[[str], Store]
 
 
 def written(store: Store) -> io.BytesIO:
@@ -65,44 +48,6 @@ def restored(file: io.BytesIO, into: Store, *, clock: Clock | None = None) -> ba
         return backup.restore(database, into.dialect, file, now)
     finally:
         database.close()
-
-
-def rows_of(store: Store) -> dict[str, list[tuple[Any, ...]]]:
-    """All that is in it, but for what is of this moment."""
-
-    def read(tx: Any) -> dict[str, list[tuple[Any, ...]]]:
-        found = {}
-        for model in KEPT:
-            columns = ", ".join(f'"{each.column_name}"' for each in fields_of(model))
-            rows = tx.rows(f'SELECT {columns} FROM "{table_of(model)}"')  # noqa: S608  # our own names
-            found[table_of(model)] = sorted(
-                tuple(bytes(each) if isinstance(each, memoryview) else each for each in row) for row in rows
-            )
-        return found
-
-    return store.look(read)
-
-
-Other = Callable[[str], Store]
-
-
-@pytest.fixture
-def other(tmp_path: Path, request: pytest.FixtureRequest, clock: Clock) -> Iterator[Other]:
-    """Another, empty store, with the key of the first."""
-    opened: list[Store] = []
-
-    def make(url: str) -> Store:
-        folder = tmp_path / f"other-{len(opened)}"
-        folder.mkdir(mode=0o700)
-        key = tmp_path / "data" / "cotexd.key"
-        (folder / "cotexd.key").touch(mode=0o600)
-        (folder / "cotexd.key").write_bytes(key.read_bytes())
-        opened.append(Store(url, folder, "", clock))
-        return opened[-1]
-
-    yield make
-    for each in opened:
-        each.close()
 
 
 def test_what_went_in_comes_out_on_the_same_database(full: Store):
@@ -135,24 +80,6 @@ def test_what_went_in_comes_out_on_the_other_database(
     there.run(members.unshare, tracked.user_id, tracked.id, "grace")
     there.run(members.share, tracked.user_id, tracked.id, "grace")
     assert logged(there, tracked) == [251]
-
-
-def as_plain(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """SQLite has numbers for booleans."""
-    return [tuple(int(each) if isinstance(each, bool) else each for each in row) for row in rows]
-
-
-def another_postgres(request: pytest.FixtureRequest) -> str:
-    import uuid
-    from urllib.parse import urlsplit
-
-    import psycopg
-
-    server = request.getfixturevalue("postgres")
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return urlsplit(server)._replace(path=f"/{name}").geturl()
 
 
 def test_a_cursor_from_before_the_backup_goes_on_and_one_from_after_it_is_told_of_the_gap(
@@ -260,9 +187,9 @@ def test_a_backup_of_an_older_schema_is_brought_up_to_date(
     all_fields = fields_of
     with monkeypatch.context() as before:
         before.setattr(migrations, "SCHEMA", 4)
-        before.setattr(backup, "_TABLES", tuple(older))
+        before.setattr(rows, "KEPT", tuple(older))
         before.setattr(
-            backup,
+            rows,
             "fields_of",
             lambda model: [
                 each

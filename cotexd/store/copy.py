@@ -1,0 +1,278 @@
+"""Copy a database into another one, of either kind, while its server goes on; then that one is moved there.
+
+The log is by far the most of it, and only grows (nothing is purged meanwhile), so it goes first, a portion a
+transaction: whatever is killed goes on after the last portion that the target has. Then the source is closed to
+writes, which takes one transaction; what came since the last portion follows, and with it all other tables, which are
+small. Each portion and each table is read back from the target, and must have the hash of what was read here. Only
+then the target is open.
+
+If it is killed after the source was closed, the source stays closed: had the target been complete and this one gone
+on, what came in between would be in neither log.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+import peewee
+
+from cotexd.errors import Conflict, Failed
+from cotexd.store import dialect as dialects
+from cotexd.store import migrations, moving, rows
+from cotexd.store.dialect import Dialect
+from cotexd.store.models import Event, table_of
+
+PORTION = 500
+"""events"""
+PORTION_BYTES = 8 * 1024 * 1024
+"""of payloads, after which a portion is full; at least one event"""
+HOLD_EVERY = 30.0
+"""seconds between two words to the source that it is still being copied"""
+T = TypeVar("T")
+_COLUMNS = rows.columns_of(Event)
+_PAYLOAD = _COLUMNS.index("payload")
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    events: int
+    """in the target's log, stubs too"""
+    rows: int
+    """of all other tables"""
+    head: int
+    closed_seconds: float
+    """for which nothing could be written: from closing the source until the target was whole"""
+
+
+class Copy:
+    """:param url: of the target, without its password, to be shown
+    :param progress: is told how many events the target has
+    """
+
+    def __init__(
+        self,
+        source: Dialect,
+        target: Dialect,
+        url: str,
+        clock: Callable[[], datetime],
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._url = url
+        self._clock = clock
+        self._progress = progress
+        self._source, self._target = source, target
+        self._from = source.open(read_only=True)
+        self._marks = source.open(read_only=False)
+        self._to = target.open(read_only=False)
+        self._held = float("-inf")
+        self._copied = 0
+
+    def run(self) -> Copied:
+        """Copy all of it, and close the source.
+
+        :raises Conflict: the target is not empty, or another copy's; or the source has moved to another one
+        :raises Failed: the target has not what was written to it
+        :raises Unavailable: one of the two cannot be used right now; what was copied stays
+        """
+        try:
+            with dialects.unavailable():
+                self._prepare()
+                while self._copy_events():
+                    self._hold()
+                began = time.monotonic()
+                self._close_source()
+                while self._copy_events():
+                    pass
+                others, head = self._copy_the_rest()
+                return Copied(self._copied, others, head, time.monotonic() - began)
+        finally:
+            for database in (self._from, self._marks, self._to):
+                database.close()
+
+    def _prepare(self) -> None:
+        epoch = self._in(self._source, self._from, lambda: _epoch(self._from), write=False)
+        migrations.migrate(self._to, self._target)
+
+        def claim() -> int:
+            begun = moving.value(self._to, moving.COPIED_FROM)
+            events = int(_one(self._to, "SELECT COUNT(*) FROM event"))
+            if begun is None and (events or _one(self._to, 'SELECT COUNT(*) FROM "user"')):
+                raise Conflict(
+                    "The target is not empty.", hint="Name an empty database: nothing is written over."
+                )
+            if begun not in {None, epoch}:
+                raise Conflict(
+                    "The target has the beginning of another database's copy.", hint="Name an empty database."
+                )
+            moving.put(self._to, moving.COPIED_FROM, epoch)
+            return events
+
+        self._copied = self._in(self._target, self._to, claim)
+        self._hold()
+        if self._copied:
+            self._in(self._target, self._to, self._catch_up)
+
+    def _catch_up(self) -> None:
+        """Take from the target what the source has purged since a copy that was not finished."""
+        mark = self._to.param
+        floor = _one(self._from, "SELECT floor FROM log_state")
+        self._to.execute_sql(
+            f"UPDATE event SET summary = NULL, payload = NULL WHERE seq <= {mark} AND payload IS NOT NULL",  # noqa: S608
+            (floor,),
+        )
+        gone = sorted(_seqs(self._to) - _seqs(self._from))
+        self._to.cursor().executemany(f"DELETE FROM event WHERE seq = {mark}", [(seq,) for seq in gone])  # noqa: S608
+        self._copied -= len(gone)
+
+    def _hold(self) -> None:
+        """Keep the purge away from the source for a while longer."""
+        if time.monotonic() - self._held > HOLD_EVERY and moving.value(self._from, moving.MOVED_TO) is None:
+            until = (self._clock() + moving.HELD).isoformat()
+            self._in(self._source, self._marks, lambda: moving.put(self._marks, moving.COPYING_UNTIL, until))
+            self._held = time.monotonic()
+
+    def _close_source(self) -> None:
+        def close() -> None:
+            moved = moving.value(self._marks, moving.MOVED_TO)
+            if moved not in {None, self._url}:
+                raise Conflict(
+                    f"This database has moved to {moved} already.", hint="Undo that: cotex db copy --undo."
+                )
+            moving.put(self._marks, moving.MOVED_TO, self._url)
+
+        self._in(self._source, self._marks, close)
+
+    def _copy_events(self) -> bool:
+        """Copy a portion; False if there was none."""
+        after = int(_one(self._to, "SELECT COALESCE(MAX(seq), 0) FROM event"))
+        some = self._in(self._source, self._from, lambda: self._events_after(after), write=False)
+        if not some:
+            return False
+
+        def put() -> None:
+            rows.insert(self._to, "event", _COLUMNS, some)
+            there = self._to.execute_sql(f"{_log(self._to)} ORDER BY seq", (after,)).fetchall()
+            _compare("event", some, [rows.plain(Event, row) for row in there])
+
+        self._in(self._target, self._to, put)
+        self._copied += len(some)
+        self._progress(self._copied)
+        return True
+
+    def _events_after(self, after: int) -> list[rows.Row]:
+        found: list[rows.Row] = []
+        size = 0
+        for row in self._from.execute_sql(f"{_log(self._from)} ORDER BY seq LIMIT {PORTION:d}", (after,)):
+            found.append(rows.plain(Event, row))
+            size += len(row[_PAYLOAD] or b"")
+            if size > PORTION_BYTES:
+                break
+        return found
+
+    def _copy_the_rest(self) -> tuple[int, int]:
+        """All but the log, in the place of what a new database has; with that, the target is open."""
+
+        def put() -> tuple[int, int]:
+            others = [each for each in rows.KEPT if each is not Event]
+            for model in reversed(others):
+                self._to.execute_sql(f'DELETE FROM "{table_of(model)}"')  # noqa: S608  # our own names
+            count = sum(self._copy_table(each) for each in others)
+            moving.forget(self._to)
+            rows.count_on(self._to, self._target)
+            self._check_log()
+            return count, int(_one(self._to, "SELECT head FROM log_state"))
+
+        return self._in(self._target, self._to, put)
+
+    def _copy_table(self, model: type[peewee.Model]) -> int:
+        name, columns = table_of(model), rows.columns_of(model)
+        query = rows.selecting(name, columns)
+        here: list[rows.Row] = []
+
+        def take() -> None:
+            for some in self._source.stream(self._from, query):
+                fresh = [rows.plain(model, row) for row in some]
+                rows.insert(self._to, name, columns, fresh)
+                here.extend(fresh)
+
+        self._in(self._source, self._from, take, write=False)
+        there = [rows.plain(model, row) for row in self._to.execute_sql(query).fetchall()]
+        _compare(name, here, there)
+        return len(here)
+
+    def _check_log(self) -> None:
+        """The two logs are equally long, to the same seq."""
+        query = "SELECT COUNT(*), COALESCE(MAX(seq), 0) FROM event"
+        if self._from.execute_sql(query).fetchone() != self._to.execute_sql(query).fetchone():
+            raise Failed("The target has not all events.", hint="Empty it, and copy again.")
+
+    @staticmethod
+    def _in(dialect: Dialect, database: peewee.Database, do: Callable[[], T], *, write: bool = True) -> T:
+        """Do it in a transaction, and keep it whole or not at all."""
+        (dialect.begin_write if write else dialect.begin_read)(database)
+        try:
+            done = do()
+            if write:
+                dialect.before_commit(database)
+                database.commit()
+        finally:
+            dialect.rollback(database)
+        return done
+
+
+def undo(source: Dialect) -> str | None:
+    """Let a database that has moved be written again; where it had moved to, None if it had not.
+
+    Whatever the other one took since is not here.
+    """
+    database = source.open(read_only=False)
+    try:
+        with dialects.unavailable():
+            source.begin_write(database)
+            try:
+                moved = moving.value(database, moving.MOVED_TO)
+                moving.take_away(database, moving.MOVED_TO)
+                moving.take_away(database, moving.COPYING_UNTIL)
+                source.before_commit(database)
+                database.commit()
+            finally:
+                source.rollback(database)
+    finally:
+        database.close()
+    return moved
+
+
+def _log(database: peewee.Database) -> str:
+    return f"{rows.selecting('event', _COLUMNS)} WHERE seq > {database.param}"
+
+
+def _seqs(database: peewee.Database) -> set[int]:
+    return {seq for (seq,) in database.execute_sql("SELECT seq FROM event").fetchall()}
+
+
+def _epoch(database: peewee.Database) -> str:
+    return str(_one(database, "SELECT epoch FROM log_state"))
+
+
+def _one(database: peewee.Database, query: str) -> Any:
+    return database.execute_sql(query).fetchone()[0]
+
+
+def _compare(name: str, here: Sequence[rows.Row], there: Sequence[rows.Row]) -> None:
+    """In no order: the two databases sort text differently.
+
+    :raises Failed: they are not the same rows
+    """
+    if _digests(here) != _digests(there):
+        raise Failed(
+            f"The target has not what was written to it (in {name}).",
+            hint="Look at its server's log; then empty it, and copy again.",
+        )
+
+
+def _digests(some: Iterable[rows.Row]) -> list[bytes]:
+    return sorted(hashlib.sha256(msgspec.msgpack.encode(row)).digest() for row in some)

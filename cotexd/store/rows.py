@@ -1,0 +1,48 @@
+"""Whole tables as plain rows, the same for both databases: what a backup and a copy are made of."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import peewee
+
+from cotexd.store.dialect import Dialect
+from cotexd.store.models import ALL, Node, Present, fields_of, table_of
+
+Row = list[Any]
+# What runs at this moment is of this moment.
+KEPT = tuple(each for each in ALL if each not in {Node, Present})
+"""in an order in which what is referred to comes first"""
+
+
+def columns_of(model: type[peewee.Model]) -> tuple[str, ...]:
+    return tuple(each.column_name for each in fields_of(model))
+
+
+def selecting(name: str, columns: Sequence[str]) -> str:
+    """The query for all rows of a table."""
+    listed = ", ".join(f'"{each}"' for each in columns)
+    return f'SELECT {listed} FROM "{name}"'  # noqa: S608  # our own names
+
+
+def plain(model: type[peewee.Model], row: Sequence[Any]) -> Row:
+    """A row as both databases take it: SQLite knows no booleans."""
+    fields = fields_of(model)
+    return [
+        bool(value) if isinstance(field, peewee.BooleanField) and value is not None else value
+        for field, value in zip(fields, row, strict=True)
+    ]
+
+
+def insert(database: peewee.Database, name: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    names = ", ".join(f'"{each}"' for each in columns)
+    marks = ", ".join([database.param] * len(columns))
+    statement = f'INSERT INTO "{name}" ({names}) VALUES ({marks})'  # noqa: S608  # names of our own tables
+    database.cursor().executemany(statement, rows)
+
+
+def count_on(database: peewee.Database, dialect: Dialect) -> None:
+    """Let what the database numbers by itself go on after the rows that were inserted."""
+    for model in KEPT:
+        for field in fields_of(model):
+            if isinstance(field, peewee.AutoField):
+                dialect.count_on(database, table_of(model), field.column_name)
