@@ -1,10 +1,15 @@
-"""Write docs/reference from the two documents that the server serves: `make reference`."""
+"""Write docs/reference from the two documents that the server serves, and from the commands: `make reference`."""
 
+import importlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
+import typer.main
+
+from cotex import main as cli
 from cotexd.web import openapi, reference
 
 FOLDER = Path(__file__).with_name("reference")
@@ -19,11 +24,33 @@ def pages() -> dict[str, str]:
     """The text of each file."""
     rest = json.loads(reference.encoded(reference.openapi_document()))
     messages = json.loads(reference.encoded(reference.asyncapi_document()))
-    return {"rest.md": _page(_rest(rest)), "messages.md": _page(_messages(messages))}
+    return {
+        "rest.md": _page(_rest(rest)),
+        "messages.md": _page(_messages(messages)),
+        "cli.md": _page(_commands()),
+    }
 
 
 def _page(lines: Iterable[str]) -> str:
     return "\n".join([NOTE, "", *lines]).rstrip() + "\n"
+
+
+# The command line.
+
+
+def _commands() -> Iterator[str]:
+    yield from ("# The command line", "", *_help(typer.main.get_command(cli.app), "cotex"))
+    for name in cli.COMMANDS:
+        command = typer.main.get_command(importlib.import_module(f"cotex.{name}").app)
+        yield from (f"## cotex {name}", "", *_help(command, f"cotex {name}"))
+        for word, each in getattr(command, "commands", {}).items():
+            yield from (f"### cotex {name} {word}", "", *_help(each, f"cotex {name} {word}"))
+
+
+def _help(command: click.Command, words: str) -> Iterator[str]:
+    """As `--help` shows it."""
+    with click.Context(command, info_name=words, terminal_width=100) as context:
+        yield from ("```text", *command.get_help(context).rstrip().splitlines(), "```", "")
 
 
 # REST.

@@ -33,7 +33,7 @@ COMMANDS = {
     "secret": "Secrets and keys: list, set, remove, rotate.",
     "audit": "Who changed what.",
     "log": "What running servers log: level, show, reset.",
-    "db": "The database: status, check, backup, restore, migrate.",
+    "db": "The database: status, check, backup, restore, copy, purge, migrate.",
 }
 
 EXIT = {

@@ -4,6 +4,7 @@ Both give the store the same four things: a write transaction that waits for eve
 read transaction that sees one moment, a sign that another process wrote, and a lock for migrations.
 """
 
+import os
 import re
 import select
 import sqlite3
@@ -90,6 +91,10 @@ class Dialect(ABC):
         :param within: seconds
         :raises Unavailable: it takes longer
         """
+
+    @abstractmethod
+    def snapshot(self, name: str) -> None:
+        """Keep a copy of the whole database under another name, if it is one file; one that is there already stays."""
 
     def translate(self, sql: str) -> str:
         for name, meaning in self.translations.items():
@@ -179,6 +184,19 @@ class Sqlite(Dialect):
         except BaseException:
             self.rollback(database)
             raise
+
+    def snapshot(self, name: str) -> None:
+        kept = self.path.with_name(f"{self.path.name}.{name}")
+        if kept.exists():
+            return
+        half = kept.with_name(f"{kept.name}.{os.getpid()}")
+        try:
+            half.touch(mode=0o600)
+            with closing(sqlite3.connect(self.path)) as here, closing(sqlite3.connect(half)) as there:
+                here.backup(there)
+            half.rename(kept)
+        finally:
+            half.unlink(missing_ok=True)
 
     def identity(self, database: peewee.Database) -> str:  # noqa: ARG002  # a file has none
         return ""
@@ -286,6 +304,9 @@ class Postgres(Dialect):
         with database.atomic():
             database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
             yield
+
+    def snapshot(self, name: str) -> None:
+        """It is no file of ours: docs/upgrade.md asks for a backup."""
 
     def identity(self, database: peewee.Database) -> str:
         try:

@@ -267,6 +267,10 @@ def migrate(database: peewee.Database, dialect: Dialect) -> int:
 
     :raises Failed: the database was made by a newer version
     """
+    if "schema_version" in database.get_tables():
+        before = database.execute_sql("SELECT version FROM schema_version").fetchone()
+        if before is not None and 0 < before[0] < SCHEMA:
+            dialect.snapshot(f"schema-{before[0]}")
     with bound(database), dialect.migrating(database):
         database.execute_sql("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
         if database.execute_sql("SELECT 1 FROM schema_version").fetchone() is None:

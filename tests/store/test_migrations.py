@@ -1,11 +1,18 @@
+import sqlite3
+import stat
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from cotexd.errors import Failed
-from cotexd.operations import accounts
+from cotexd.operations import accounts, check, history, members, repositories
 from cotexd.store import Store, Tx, migrations
+
+SCHEMAS = Path(__file__).with_name("schemas")
+KEY = "0WhWuT_MAHC3k0l5Ai_LIlKFSFklfCnDMbUNax3DYd8="
+"""that opens the secrets of the databases there"""
 
 
 def test_the_first_start_makes_the_schema_and_the_second_does_nothing(database: str, tmp_path: Path):
@@ -54,3 +61,53 @@ def test_a_step_that_fails_leaves_nothing_behind(
 
     assert not store.look(exists)
     store.close()
+
+
+# From a database that an older version has made: ada, who shares octo/hello with grace, and three events.
+
+
+@pytest.fixture(params=sorted(SCHEMAS.glob("*.sql")), ids=lambda file: f"schema {file.stem}")
+def older(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A data folder with it."""
+    folder = tmp_path / "older"
+    folder.mkdir(mode=0o700)
+    for name, content in (("cotexd.key", KEY), ("cotexd.db", "")):
+        (folder / name).touch(mode=0o600)
+        (folder / name).write_text(content)
+    with closing(sqlite3.connect(folder / "cotexd.db")) as database:
+        database.executescript(request.param.read_text())
+    return folder
+
+
+def version(file: Path) -> int:
+    with closing(sqlite3.connect(file)) as database:
+        return int(database.execute("SELECT version FROM schema_version").fetchone()[0])
+
+
+def test_an_older_database_is_brought_up_to_date_with_all_that_is_in_it(older: Path):
+    before = version(older / "cotexd.db")
+    store = Store("", older)
+    assert (store.migrated, store.describe().schema) == (migrations.SCHEMA - before, migrations.SCHEMA)
+    (tracked,) = store.look(repositories.everyone)
+    assert (tracked.repo_name, [each.name for each in store.look(accounts.all_of_them)]) == (
+        "octo/hello",
+        ["ada", "grace"],
+    )
+    assert len(store.look(repositories.secret_of, tracked.id)) == 64
+    shared = store.look(members.listing, tracked.user_id, tracked.id)
+    assert {each.name for each in shared} == {"ada", "grace"}
+    assert store.look(history.details, "3").payload
+    assert store.look(check.check).good
+    store.close()
+
+
+def test_the_older_one_is_kept_beside_it_and_can_be_put_back(older: Path):
+    before = version(older / "cotexd.db")
+    Store("", older).close()
+    kept = older / f"cotexd.db.schema-{before}"
+    assert version(kept) == before
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    written = kept.stat().st_mtime_ns
+    Store("", older).close()
+    assert kept.stat().st_mtime_ns == written
+    assert {each.name for each in older.iterdir()} == {"cotexd.key", "cotexd.db", kept.name}
