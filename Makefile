@@ -1,6 +1,7 @@
 # make serve   a server on this machine        make test    the tests, on SQLite and on Postgres
 # make check   all that a change must pass     make bench   the figures of docs/performance.md
 # make bench-peers   the same beside nchan, mosquitto, NATS, Redis   make bench-plot   its bars, docs/fanout.svg
+# make soak   an hour of 200 events a second: does memory grow?
 # make torture   kill -9, cuts, full disks: is anything lost? See docs/reliability.md
 # make reference   docs/reference, written from the code's types      make docs   the documentation as a site
 # make binary   dist/cotexd, one file      make release   wheel, source, binary, SBOM, checksums
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 WORKERS ?= auto
 
-.PHONY: serve test check bench bench-peers bench-plot torture reference docs binary release lock clean
+.PHONY: serve test check bench bench-peers bench-plot soak torture reference docs binary release lock clean
 
 serve: $(VENV)/runs
 	$(BIN)/cotex serve
@@ -31,6 +32,9 @@ bench: $(VENV)/tests
 
 bench-peers: $(VENV)/tests
 	$(BIN)/python -m bench peers $(ARGS)
+
+soak: $(VENV)/tests
+	$(BIN)/python -m bench.soak $(ARGS)
 
 bench-plot: $(VENV)/tests
 	$(BIN)/python -m bench.plot $(ARGS)

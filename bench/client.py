@@ -122,9 +122,12 @@ class Listeners(Child):
         connections: int,
         request: bytes,
         marks: Marks | None = None,
+        name: str = "",
     ) -> None:
-        """:param marks: of another kind"""
-        path = load.file(f"upgrade-{address[1]}", request)
+        """:param marks: of another kind
+        :param name: of one of several that speak to the same address
+        """
+        path = load.file(f"upgrade-{address[1]}{name}", request)
         command = [*load.command, "listen", *map(str, address), str(connections), path]
         if marks is not None:
             command[len(load.command)] = "count"
@@ -143,6 +146,12 @@ class Listeners(Child):
         found = self.line(r"^(\d+) (\d+) (\d+)$", EVENT_WITHIN)
         self.events, self.message = int(found[1]), int(found[3])
         return int(found[2])
+
+    def reached(self) -> int:
+        """How many events all of them have got by now."""
+        while not self._said.empty():
+            self.next()
+        return self.events
 
 
 class Floor(Child):
