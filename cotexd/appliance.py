@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from cotexd import __version__, config, metrics, telemetry
+from cotexd import __version__, config, metrics, systemd, telemetry
 from cotexd.config import Settings
 from cotexd.errors import CotexError, Failed
 from cotexd.flows.access import Access
@@ -127,6 +127,7 @@ class Appliance:
         metrics.BUILD.labels(__version__).set(1)
         metrics.STARTED.set(self._started_at.timestamp())
         _logger.info("ready", url=self.url)
+        systemd.tell("READY=1", f"STATUS=Serving {self.url}")
 
     async def _furnish(self, store: Store, hub: Hub) -> Context:
         settings = self.settings
@@ -233,6 +234,7 @@ class Appliance:
         """
         closing, self._closing = self._closing, []
         self._patient = patient
+        systemd.tell("STOPPING=1", "STATUS=Sending its clients away")
         if closing:
             drain = self.settings.drain.total_seconds()
             self._drained_by = asyncio.get_running_loop().time() + drain

@@ -1,18 +1,19 @@
 """What the clock wakes: a table of intervals and operations. APScheduler lives only here."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from cotexd import metrics, telemetry
+from cotexd import metrics, systemd, telemetry
 from cotexd.errors import Failed, Unavailable
 from cotexd.flows import billing as flows
 from cotexd.flows.billing import Account, BillingDisabled
 from cotexd.flows.recovery import Recovery
-from cotexd.operations import levels, nodes, tiers, upkeep
+from cotexd.operations import events, levels, nodes, tiers, upkeep
 from cotexd.operations.nodes import Server
 from cotexd.store import Store
 
@@ -54,6 +55,7 @@ class Schedule:
             ("repair", REPAIR_EVERY, repairs.look),
             ("billing", RECONCILE_EVERY, self._reconcile),
             ("upkeep", UPKEEP_EVERY, lambda: self._purge(retention)),
+            *self._watchdog(),
         )
         for name, interval, work in table:
             self._scheduler.add_job(
@@ -68,6 +70,20 @@ class Schedule:
     def stop(self) -> None:
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
+
+    def _watchdog(self) -> Iterator[tuple[str, timedelta, Callable[[], Awaitable[None]]]]:
+        within = systemd.watchdog()
+        if within is not None:
+            yield "watchdog", timedelta(seconds=within / 3), self._turn
+
+    async def _turn(self) -> None:
+        """Tell systemd that the loop turns, and the database's threads: it answers, if only that it cannot.
+
+        One that is away is no reason to start again: whoever is connected would lose that too.
+        """
+        with contextlib.suppress(Unavailable):
+            await self._store.read(events.log)
+        systemd.tell("WATCHDOG=1")
 
     async def _beat(self, server: Server) -> None:
         await self._store.write(nodes.beat, server)
