@@ -168,7 +168,7 @@ static int answered(Poster *poster) {
 static void post(const char *host, int port, int connections, double seconds, double rate, long number) {
     int epoll = epoll_create1(0), timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
     Poster *posters = calloc(connections, sizeof *posters), **free_ones = calloc(connections, sizeof *free_ones);
-    int free_count = 0;
+    int free_count = 0, first_free = 0;
     Answer *answers = NULL;
     size_t count = 0, room = 0;
     for (int i = 0; i < connections; i++) {
@@ -187,7 +187,10 @@ static void post(const char *host, int port, int connections, double seconds, do
                 timerfd_settime(timer, TFD_TIMER_ABSTIME, &at, NULL);
                 break;
             }
-            ask(free_ones[--free_count], number++, due);
+            /* In turn: one that is never asked again would be closed for being idle. */
+            ask(free_ones[first_free], number++, due);
+            first_free = (first_free + 1) % connections;
+            free_count--;
         }
         if (now() >= end && free_count == connections) break;
         if (now() >= end + PATIENCE * SECOND) die("%d requests were not answered", connections - free_count);
@@ -203,7 +206,7 @@ static void post(const char *host, int port, int connections, double seconds, do
                 if (!status) continue;
                 if (count == room) answers = realloc(answers, (room = room * 2 + 1024) * sizeof *answers);
                 answers[count++] = (Answer){poster->due, now() - poster->due, status};
-                free_ones[free_count++] = poster;
+                free_ones[(first_free + free_count++) % connections] = poster;
             }
         }
     }

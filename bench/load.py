@@ -52,7 +52,7 @@ def post(
             if due > now:
                 wait = (due - now) / 1e9
                 break
-            connection = free.pop()
+            connection = free.pop(0)  # in turn: an idle one would be closed
             request, offset = blocks[(first + sent) % len(blocks)]
             request[offset : offset + 12] = b"%012d" % (first + sent)
             connection.due = due
