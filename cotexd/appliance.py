@@ -20,6 +20,7 @@ from cotexd import __version__, config, metrics, systemd, telemetry
 from cotexd.config import Settings
 from cotexd.errors import CotexError, Failed
 from cotexd.flows.access import Access
+from cotexd.flows.backups import Backups
 from cotexd.flows.billing import Account, Terms
 from cotexd.flows.recovery import Recovery
 from cotexd.gateways import jwks, outside
@@ -117,7 +118,16 @@ class Appliance:
         access = Access(store, settings.github_token, settings.github_api_url, settings.github_ca_cert)
         self._closing.append(access.close)
         repairs = Recovery(store, access, settings.public_url, settings.repair_interval)
-        schedule = Schedule(store, context.stripe, repairs, settings.retention, lambda: self._describe(hub))
+        backups = Backups(
+            store,
+            settings.backup_folder or settings.data_dir / "backups",
+            settings.backup_every,
+            settings.backups_kept,
+            settings.key,
+        )
+        schedule = Schedule(
+            store, context.stripe, repairs, backups, settings.retention, lambda: self._describe(hub)
+        )
         await schedule.start(self._describe(hub))
         self._closing.append(schedule.stop)
 

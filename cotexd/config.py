@@ -44,6 +44,18 @@ class Settings:
     retention: timedelta = options.option(
         timedelta(days=14), options.between(timedelta(minutes=1), MAX_RETENTION), "how long payloads are kept"
     )
+    backup_every: timedelta = options.option(
+        timedelta(0),
+        options.between(timedelta(0), MAX_RETENTION),
+        "how often the server makes a backup by itself; 0s is never",
+        key="backup.every",
+    )
+    backups_kept: int = options.option(
+        7, options.count(1, 1000), "of those, how many stay", key="backup.keep"
+    )
+    backup_folder: Path | None = options.option(
+        None, options.path, "where they are written; empty is backups in data_dir", key="backup.folder"
+    )
     drain: timedelta = options.option(
         timedelta(seconds=8),
         options.seconds(0, 300),

@@ -11,6 +11,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from cotexd import metrics, systemd, telemetry
 from cotexd.errors import Failed, Unavailable
 from cotexd.flows import billing as flows
+from cotexd.flows.backups import Backups
 from cotexd.flows.billing import Account, BillingDisabled
 from cotexd.flows.recovery import Recovery
 from cotexd.operations import events, levels, nodes, tiers, upkeep
@@ -22,6 +23,8 @@ GRACE_EVERY = timedelta(minutes=1)
 REPAIR_EVERY = timedelta(seconds=1)
 """how often it is seen which repositories are due"""
 RECONCILE_EVERY = timedelta(hours=1)
+BACKUP_EVERY = timedelta(minutes=1)
+"""how often it is seen whether a backup is due"""
 LEVELS_EVERY = timedelta(seconds=0.5)
 BEAT_EVERY = timedelta(seconds=5)
 MAX_BATCHES = 5000
@@ -36,6 +39,7 @@ class Schedule:
         store: Store,
         stripe: Account,
         repairs: Recovery,
+        backups: Backups,
         retention: timedelta,
         server: Callable[[], Server],
     ) -> None:
@@ -54,6 +58,7 @@ class Schedule:
             ("grace", GRACE_EVERY, self._settle),
             ("repair", REPAIR_EVERY, repairs.look),
             ("billing", RECONCILE_EVERY, self._reconcile),
+            ("backup", BACKUP_EVERY, backups.look),
             ("upkeep", UPKEEP_EVERY, lambda: self._purge(retention)),
             *self._watchdog(),
         )

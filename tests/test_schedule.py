@@ -9,6 +9,7 @@ from conftest import Clock, eventually, holding
 from cotexd import metrics, schedule
 from cotexd.errors import Unavailable
 from cotexd.flows.access import Access
+from cotexd.flows.backups import Backups
 from cotexd.flows.billing import Account
 from cotexd.flows.recovery import Recovery
 from cotexd.operations import events, nodes, repositories, upkeep
@@ -24,7 +25,8 @@ SERVER = Server("one", "http://127.0.0.1:8080", "1.0", 4711, 0, datetime(2026, 1
 
 def scheduled(store: Store, server: Callable[[], Server] = lambda: SERVER) -> Schedule:
     repairs = Recovery(store, Access(store, ""), "", timedelta(minutes=5))
-    return Schedule(store, Account(store, "", "", ()), repairs, RETENTION, server)
+    backups = Backups(store, store.files.folder / "backups", timedelta(0), 7)
+    return Schedule(store, Account(store, "", "", ()), repairs, backups, RETENTION, server)
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ import typer
 from cotex import local, view
 from cotexd import __version__
 from cotexd.config import Settings
-from cotexd.errors import Conflict, Failed, Invalid, NotFound
+from cotexd.errors import Invalid, NotFound
 from cotexd.operations import backups, nodes, upkeep
 from cotexd.operations import check as checks
 from cotexd.store import StoreFiles, make_private, touch_private, url_of, utc_now
@@ -74,17 +74,14 @@ def backup(
 ) -> None:
     """Write a backup, while the server runs or not: one moment's whole database, compressed, and the key."""
     current = local.settings(context)
-    with local.opened(context) as store, _new(file) as (half, out):
+    with local.opened(context) as store:
         key = "" if without_key else current.key or store.files.key.read_text().strip()
-        with view.progress("rows") as shown:
+        with view.progress("rows") as shown, backups_of.new_file(file) as out:
             head = store.look(
                 lambda tx: backups_of.write(
                     tx, store.dialect, out, version=__version__, key=key, progress=shown
                 )
             )
-        out.flush()
-        os.fsync(out.fileno())
-        half.rename(file)
         store.run(backups.note)
     size = file.stat().st_size
     if as_json:
@@ -251,25 +248,6 @@ def _show_check(found: checks.Checked, *, as_json: bool) -> None:
         view.say(problem)
     if not found.good:
         raise typer.Exit(1)
-
-
-@contextmanager
-def _new(file: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """A file of our own under another name, for whoever renames it when it is whole; else it goes."""
-    if file.exists():
-        raise Conflict(f"{file} is there already.", hint="Name another file: nothing is overwritten.")
-    half = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise Failed(f"{file} cannot be written: {error.strerror}.") from error
-    try:
-        with os.fdopen(descriptor, "wb") as out:
-            yield half, out
-    except OSError as error:
-        raise Failed(f"{file} cannot be written: {error.strerror}.") from error
-    finally:
-        half.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,20 +1,40 @@
 """When a backup was made last."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cotexd.store import Tx
 from cotexd.store.models import Setting
 
-_NAME = "backup_at"
+_MADE, _SCHEDULED, _CLAIMED = "backup_at", "backup_scheduled_at", "backup_claimed_at"
+CLAIM = timedelta(hours=1)
+"""after which a backup that was begun and never ended is tried again"""
 
 
 def noted(_: Tx) -> datetime | None:
     """When the last backup was made; None if there never was one."""
-    row = Setting.get_or_none(Setting.name == _NAME)
+    return _at(_MADE)
+
+
+def note(tx: Tx, *, scheduled: bool = False) -> None:
+    """A backup is made; one by hand changes nothing of when the next is due."""
+    for name in (_MADE, _SCHEDULED) if scheduled else (_MADE,):
+        _put(tx, name)
+
+
+def claim(tx: Tx, every: timedelta) -> bool:
+    """Whether it is time for a backup; if it is, whoever asks makes it, and nobody else for a while."""
+    made, begun = _at(_SCHEDULED), _at(_CLAIMED)
+    if (made and tx.now - made < every) or (begun and tx.now - begun < min(CLAIM, every)):
+        return False
+    _put(tx, _CLAIMED)
+    return True
+
+
+def _at(name: str) -> datetime | None:
+    row = Setting.get_or_none(Setting.name == name)
     return None if row is None else datetime.fromisoformat(row.value)
 
 
-def note(tx: Tx) -> None:
-    """A backup is made."""
-    Setting.delete().where(Setting.name == _NAME).execute()
-    Setting.insert(name=_NAME, value=tx.now.isoformat()).execute()
+def _put(tx: Tx, name: str) -> None:
+    Setting.delete().where(Setting.name == name).execute()
+    Setting.insert(name=name, value=tx.now.isoformat()).execute()

@@ -6,9 +6,12 @@ without that end, or with another, was cut or damaged, and restores nothing.
 """
 
 import hashlib
+import os
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import msgspec
@@ -58,6 +61,28 @@ class _Portion(msgspec.Struct, frozen=True, array_like=True):
 
 class _End(msgspec.Struct, frozen=True):
     sha256: bytes
+
+
+@contextmanager
+def new_file(file: Path) -> Iterator[BinaryIO]:
+    """A file that only its owner can read, under its name once it is whole and on the disk; before, it is not there.
+
+    :raises Conflict: something has that name
+    :raises Failed: it cannot be written
+    """
+    if file.exists():
+        raise Conflict(f"{file} is there already.", hint="Name another file: nothing is overwritten.")
+    half = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        half.rename(file)
+    except OSError as error:
+        raise Failed(f"{file} cannot be written: {error.strerror}.") from error
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def write(

@@ -1,0 +1,63 @@
+"""Backups that the server makes by itself, and the old ones that it deletes."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from cotexd import __version__
+from cotexd.errors import Failed
+from cotexd.operations import backups
+from cotexd.store import Store, Tx, backup
+
+_NAME = re.compile(r"cotex-\d{8}T\d{6}Z\.backup")
+"""what we have made; nothing else in the folder is ours to delete"""
+
+_logger = structlog.get_logger("cotexd.backups")
+
+
+class Backups:
+    """:param every: how often; nothing is none
+    :param keep: how many files stay
+    :param key: that opens the secrets; "" is the file in the data folder
+    """
+
+    def __init__(self, store: Store, folder: Path, every: timedelta, keep: int, key: str = "") -> None:
+        self._store = store
+        self._folder = folder
+        self._every = every
+        self._keep = keep
+        self._key = key
+
+    async def look(self) -> None:
+        """Make one if it is time, unless another server of the same database does; then delete the oldest.
+
+        :raises Failed: it cannot be written there
+        :raises Unavailable: the database cannot be read right now
+        """
+        if not self._every or not await self._store.write(backups.claim, self._every):
+            return
+        head = await self._store.read(self._write)
+        await self._store.write(backups.note, scheduled=True)
+        gone = self._prune()
+        _logger.info("backed_up", head=head.head, folder=str(self._folder), deleted=gone)
+
+    def _write(self, tx: Tx) -> backup.Head:
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise Failed(
+                f"The folder {self._folder} of the backups cannot be made: {error.strerror}."
+            ) from error
+        file = self._folder / f"cotex-{tx.now:%Y%m%dT%H%M%SZ}.backup"
+        key = self._key or self._store.files.key.read_text().strip()
+        with backup.new_file(file) as out:
+            return backup.write(tx, self._store.dialect, out, version=__version__, key=key)
+
+    def _prune(self) -> int:
+        ours = sorted(each for each in self._folder.iterdir() if _NAME.fullmatch(each.name))
+        old = ours[: -self._keep]
+        for each in old:
+            each.unlink(missing_ok=True)
+        return len(old)
