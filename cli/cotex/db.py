@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, cast
 
 import msgspec
 import typer
@@ -21,6 +21,7 @@ from cotexd.store import StoreFiles, make_private, touch_private, url_of, utc_no
 from cotexd.store import backup as backups_of
 from cotexd.store import copy as copies
 from cotexd.store import dialect as dialects
+from cotexd.store.sealing import Opened, Sealed, is_sealed
 
 app = view.group("The database.")
 
@@ -62,7 +63,11 @@ def check(context: typer.Context, as_json: view.Json = False) -> None:
 
 
 @app.command(
-    epilog=view.examples("cotex db backup cotex.backup", "cotex db backup cotex.backup --without-key --json")
+    epilog=view.examples(
+        "cotex db backup cotex.backup",
+        "cotex db backup cotex.backup --without-key --json",
+        "echo 'correct horse battery' | cotex db backup cotex.backup --encrypt",
+    )
 )
 def backup(
     context: typer.Context,
@@ -70,27 +75,45 @@ def backup(
     without_key: Annotated[
         bool, typer.Option("--without-key", help="Leave out the key that opens the secrets.")
     ] = False,
+    encrypt: Annotated[
+        bool,
+        typer.Option("--encrypt", help="Ask for a passphrase that opens it; without a terminal, read it."),
+    ] = False,
     as_json: view.Json = False,
 ) -> None:
     """Write a backup, while the server runs or not: one moment's whole database, compressed, and the key."""
     current = local.settings(context)
+    passphrase = _passphrase(again=True) if encrypt else ""
     with local.opened(context) as store:
         key = "" if without_key else current.key or store.files.key.read_text().strip()
-        with view.progress("rows") as shown, backups_of.new_file(file) as out:
+        with view.progress("rows") as shown, backups_of.new_file(file) as new:
+            sealed = Sealed(new, passphrase) if encrypt else None
+            out = new if sealed is None else cast("BinaryIO", sealed)
             head = store.look(
                 lambda tx: backups_of.write(
                     tx, store.dialect, out, version=__version__, key=key, progress=shown
                 )
             )
+            if sealed is not None:
+                sealed.finish()
         store.run(backups.note)
     size = file.stat().st_size
     if as_json:
         view.document(
-            {"file": str(file), "size_bytes": size, "epoch": head.epoch, "head": head.head, "key": bool(key)}
+            {
+                "file": str(file),
+                "size_bytes": size,
+                "epoch": head.epoch,
+                "head": head.head,
+                "key": bool(key),
+                "encrypted": encrypt,
+            }
         )
         return
     view.say(f"{file}: {size / 2**20:.1f} MiB, the log up to {head.head}.")
-    if key:
+    if encrypt:
+        view.say("The passphrase opens it, and nothing else does: there is no way around one that is lost.")
+    elif key:
         view.say("It holds the key that opens the secrets: keep it as you keep the server (mode 0600).")
     else:
         view.say("The key is not in it: without it, the secrets in it open for nobody.")
@@ -250,10 +273,18 @@ def _show_check(found: checks.Checked, *, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
+def _passphrase(*, again: bool) -> str:
+    """:raises Invalid: it is empty"""
+    passphrase = view.secret("Passphrase", stdin=not view.is_terminal(), again=again)
+    if not passphrase:
+        raise Invalid("The passphrase is empty.", hint="Type one, or pipe it in.")
+    return passphrase
+
+
 @contextmanager
 def _opened(file: Path) -> Iterator[BinaryIO]:
     try:
         with file.open("rb") as source:
-            yield source
+            yield cast("BinaryIO", Opened(source, _passphrase(again=False))) if is_sealed(source) else source
     except OSError as error:
         raise NotFound(f"{file} cannot be read: {error.strerror}.") from error

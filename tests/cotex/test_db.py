@@ -61,6 +61,7 @@ def test_a_backup_is_whole_and_closed_to_others_and_says_what_is_in_it(cotex, oc
     assert done.code == 0, done.err
     state = cotex("db", "status", "--json").json
     assert done.json == {
+        "encrypted": False,
         "file": str(file),
         "size_bytes": file.stat().st_size,
         "epoch": state["epoch"],
@@ -71,6 +72,22 @@ def test_a_backup_is_whole_and_closed_to_others_and_says_what_is_in_it(cotex, oc
     assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
     (row,) = [each for each in cotex("doctor", "--json").json if each["check"] == "backup"]
     assert row["status"] == "ok"
+
+
+def test_a_backup_that_is_encrypted_is_opened_by_its_passphrase_alone(cotex, octo: Tracked, tmp_path: Path):
+    file = tmp_path / "cotex.backup"
+    done = cotex("db", "backup", str(file), "--encrypt", "--json", stdin="correct horse battery\n")
+    assert (done.code, done.json["encrypted"]) == (0, True)
+    key = (cotex.data / "cotexd.key").read_text().strip()
+    assert key.encode() not in file.read_bytes()
+    cotex("user", "add", "eve")
+    wrong = cotex("db", "restore", str(file), "--yes", stdin="correct house battery\n")
+    assert (wrong.code, "does not open" in wrong.err) == (2, True)
+    assert len(cotex("user", "list", "--json").json) == 2
+    assert cotex("db", "restore", str(file), "--yes", stdin="correct horse battery\n").code == 0
+    assert [each["name"] for each in cotex("user", "list", "--json").json] == ["ada"]
+    assert cotex("db", "backup", str(tmp_path / "none"), "--encrypt", stdin="\n").code == 2
+    assert not (tmp_path / "none").exists()
 
 
 def test_what_is_there_already_is_not_written_over(cotex, octo: Tracked, tmp_path: Path):
