@@ -12,7 +12,7 @@ import typer
 from cotex import client, local, view
 from cotexd.domain.headline import KINDS
 from cotexd.errors import Invalid
-from cotexd.operations import history, repositories, trace
+from cotexd.operations import history, pulse, repositories, trace
 
 app = view.group("Events that GitHub sent.")
 
@@ -51,6 +51,7 @@ def list_(
         listed = store.look(
             history.listing, repo_id=repo_id, limit=limit or (MAX_LISTED if as_json else SHOWN)
         )
+        hours = store.look(pulse.by_hour) if view.draws() and not as_json and repo is None else []
     if as_json:
         view.document(listed)
     else:
@@ -61,6 +62,8 @@ def list_(
                 for each in listed
             ],
         )
+    if hours:
+        view.say(f"Last {len(hours)} hours: {view.sparkline(hours)}  {sum(hours)} events")
 
 
 @app.command(epilog=view.examples("cotex event show 1", "cotex event show 1 --json"))

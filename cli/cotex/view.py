@@ -4,7 +4,9 @@ Results go to standard output, messages to standard error. On a terminal a list 
 tabs; with --json it is one document.
 """
 
+import contextlib
 import sys
+import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +24,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done
 IfNotExists = Annotated[bool, typer.Option("--if-not-exists", help="Succeed if it is there already.")]
 
 
+WATCHED_EVERY = 1.0
+"""seconds"""
+_BARS = "▁▂▃▄▅▆▇█"
 _TURNS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI", "L", "R", "AL"})
 
 
@@ -77,6 +82,34 @@ def facts(pairs: Sequence[tuple[str, object]]) -> None:
         typer.echo(f"{name.ljust(width)}  {_cell(value)}" if width else f"{name}\t{_cell(value)}")
 
 
+def watch(look: Callable[[], Sequence[tuple[str, object]]]) -> None:
+    """The same, drawn anew each second, until Ctrl-C.
+
+    :raises Invalid: there is no terminal to draw on
+    """
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+
+    from cotexd.errors import Invalid
+
+    if not sys.stdout.isatty():
+        raise Invalid("There is no terminal to draw on.", hint="Without --watch it is printed once.")
+    with Live(console=Console(), auto_refresh=False) as shown, contextlib.suppress(KeyboardInterrupt):
+        while True:
+            grid = Table.grid(padding=(0, 2))
+            for name, value in look():
+                grid.add_row(name, _cell(value))
+            shown.update(grid, refresh=True)
+            time.sleep(WATCHED_EVERY)
+
+
+def sparkline(values: Sequence[int]) -> str:
+    """Bars of eight heights, the highest for the highest value; none is a dot."""
+    most = max(values, default=0)
+    return "".join("·" if not each else _BARS[(each * len(_BARS) - 1) // most] for each in values)
+
+
 def result(text: str) -> None:
     """A bare result, to be captured by a script."""
     typer.echo(text)
@@ -108,6 +141,11 @@ def confirm(question: str, *, yes: bool) -> None:
             "This destroys data, and there is no terminal to ask.", hint="Add --yes if you mean it."
         )
     typer.confirm(question, abort=True, err=True)
+
+
+def draws() -> bool:
+    """Whether results are looked at by a person."""
+    return sys.stdout.isatty()
 
 
 def is_terminal() -> bool:

@@ -176,3 +176,9 @@ async def test_what_is_sent_is_signed_with_the_secret_of_today(server, cotex):
     server.track(server.user("ada"))
     await cotex.beside("repo", "secret", "octo/hello", "--rotate", "--overlap", "0s")
     assert (await cotex.beside("event", "send", "--repo", "octo/hello")).code == 0
+
+
+def test_on_a_terminal_the_last_day_is_drawn(cotex, octo: Tracked):
+    done = cotex.on_a_terminal("event", "list")
+    assert f"Last 24 hours: {'·' * 23}█  1 events" in done.err
+    assert "Last 24" not in cotex("event", "list").err

@@ -29,3 +29,28 @@ def test_a_server_is_shown_with_what_runs_where(cotex, database: str):
 def test_a_server_that_was_stopped_is_not_shown(cotex, octo: Tracked):
     assert cotex.serve().end(signal.SIGTERM).code == 0
     assert cotex("status", "--json").json["servers"] == []
+
+
+def test_watched_it_is_drawn_until_ctrl_c(cotex, octo: Tracked, database: str):
+    server = cotex.serve()
+    done = cotex.on_a_terminal("status", "--watch", answers={"refused": signal.SIGINT})
+    assert done.code == 0
+    for part in (
+        server.url,
+        "0, 0 of them catching up",
+        "1; the furthest behind lacks 0",
+        "0 jobs",
+        "last asked never",
+    ):
+        assert part in done.err
+    assert ("PostgreSQL" if database else "SQLite") in done.err
+
+
+def test_watched_without_a_server_it_says_how_to_start_one(cotex, octo: Tracked):
+    done = cotex.on_a_terminal("status", "--watch", answers={"refused": signal.SIGINT})
+    assert "none: cotex serve" in done.err
+
+
+def test_it_is_watched_on_a_terminal_only(cotex):
+    done = cotex("status", "--watch")
+    assert (done.code, "no terminal" in done.err) == (2, True)

@@ -145,3 +145,11 @@ def test_a_stream_is_one_document_a_line_at_once(capsys: pytest.CaptureFixture[s
     view.line({"a": 1})
     view.line('{"b":2}')
     assert capsys.readouterr().out == '{"a":1}\n{"b":2}\n'
+
+
+@pytest.mark.parametrize(
+    ("values", "drawn"),
+    [([], ""), ([0, 0], "··"), ([1, 0, 8], "▁·█"), ([1, 2, 3, 4, 5, 6, 7, 8], "▁▂▃▄▅▆▇█"), ([1000, 1], "█▁")],
+)
+def test_a_sparkline_has_a_bar_for_each_value(values: list[int], drawn: str):
+    assert view.sparkline(values) == drawn
