@@ -269,6 +269,26 @@ async def database_away(url: str) -> AsyncIterator[None]:
             connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
 
+def fill_the_disk(tx: Tx) -> None:
+    """From now on there is no room for an event."""
+    if tx.database.param == "?":
+        pages = tx.database.execute_sql("PRAGMA page_count").fetchone()[0]
+        tx.database.execute_sql(f"PRAGMA max_page_count = {pages + 1}")
+        return
+    tx.database.execute_sql(
+        "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$"
+    )
+    tx.database.execute_sql("CREATE TRIGGER full_disk BEFORE INSERT ON event EXECUTE FUNCTION no_room()")
+
+
+def free_the_disk(tx: Tx) -> None:
+    if tx.database.param == "?":
+        tx.database.execute_sql("PRAGMA max_page_count = 1000000")
+    else:
+        tx.database.execute_sql("DROP TRIGGER full_disk ON event")
+
+
 class Minute:
     """The clock of all rate limits. It stands still, in the middle of a minute: a test never crosses into the next."""
 

@@ -262,6 +262,11 @@ class Store:
         """Jobs that wait for the writer."""
         return self._writer.queued if self._writer else 0
 
+    @property
+    def failure(self) -> Unavailable | None:
+        """Why a server could not write something a moment ago; None if it could, or had nothing to write."""
+        return self._writer.failure if self._writer else None
+
     async def drain(self) -> None:
         """Finish all that was submitted to the writer, and refuse the rest."""
         if self._writer is not None:

@@ -20,8 +20,6 @@ HELD = timedelta(minutes=2)
 class Moved(Unavailable):
     """Nothing may be written to this database."""
 
-    code = "database_moved"
-
 
 def value(database: peewee.Database, name: str) -> str | None:
     row = database.execute_sql(f"SELECT value FROM setting WHERE name = {database.param}", (name,)).fetchone()  # noqa: S608

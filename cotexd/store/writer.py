@@ -15,6 +15,7 @@ finds the events by itself, since it never trusts a publication to be complete.
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,9 @@ MAX_BATCH = 257
 """jobs in one transaction: the first, and up to 256 that wait behind it"""
 MAX_QUEUED = 4096
 """jobs; more are refused at once, which GitHub shows as a failed delivery that can be repaired"""
+
+FAILING_FOR = 7.0
+"""seconds for which a write that could not be done counts; a server writes its row more often than that"""
 
 _COMMITTED, _FAILED = map(metrics.COMMITS.labels, ("committed", "failed"))
 
@@ -78,6 +82,8 @@ class Writer:
         self._waking = False
         """whether the thread will be woken at the end of the loop's turn"""
         self._closed = False
+        self._failure: Unavailable | None = None
+        self._failed_at = 0.0
         self._thread = threading.Thread(target=self._work, name="cotexd-writer", daemon=True)
         self._thread.start()
 
@@ -101,6 +107,11 @@ class Writer:
     @property
     def queued(self) -> int:
         return len(self._jobs)
+
+    @property
+    def failure(self) -> Unavailable | None:
+        """Why something could not be written a moment ago: the disk is full, the database is away or has moved."""
+        return self._failure if time.monotonic() - self._failed_at < FAILING_FOR else None
 
     async def close(self) -> None:
         """Finish what was submitted; refuse the rest."""
@@ -130,8 +141,14 @@ class Writer:
                     failure = error if isinstance(error, CotexError) else _lost(error)
                     for job in batch:
                         job.error = failure
+                self._note_failure(batch)
                 self._loop.call_soon_threadsafe(partial(self._deliver, published, batch))
             database.close()
+
+    def _note_failure(self, batch: list[Job[Any]]) -> None:
+        for job in batch:
+            if isinstance(job.error, Unavailable):
+                self._failed_at, self._failure = time.monotonic(), job.error
 
     def _take(self) -> list[Job[Any]] | None:
         """What waits, MAX_BATCH at most; None once that is nothing and nothing will come."""

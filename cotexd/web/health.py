@@ -38,6 +38,8 @@ def mount(app: App) -> None:
     async def ready(_: WebRequest) -> HTTPResponse:
         if app.ctx.draining:
             raise Unavailable("The server is shutting down.")
+        if (failure := app.ctx.store.failure) is not None:
+            raise failure
         await app.ctx.store.read(events.log)
         return answer(Ready("ready"))
 

@@ -25,7 +25,7 @@ def test_a_database_that_has_moved_or_is_being_filled_is_read_and_not_written(
     mark(store, name, "there")
     with pytest.raises(Moved, match=told) as refused:
         store.run(accounts.create, "eve")
-    assert (refused.value.kind, refused.value.code) == (Kind.UNAVAILABLE, "database_moved")
+    assert (refused.value.kind, refused.value.code) == (Kind.UNAVAILABLE, "unavailable")
     with pytest.raises(Moved):
         store.rehearse(accounts.create, "eve")
     assert [each.name for each in store.look(accounts.all_of_them)] == ["ada"]

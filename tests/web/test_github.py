@@ -13,7 +13,16 @@ import msgspec
 import psutil
 import pytest
 from actors import WAIT, exchange, push
-from conftest import Serve, Server, deliveries_waiting, eventually, holding, inside
+from conftest import (
+    Serve,
+    Server,
+    deliveries_waiting,
+    eventually,
+    fill_the_disk,
+    free_the_disk,
+    holding,
+    inside,
+)
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -23,7 +32,6 @@ from cotexd.domain.github import MAX_BODY, MAX_DEPTH, NO_SECRETS, sign
 from cotexd.operations import events, history, repositories
 from cotexd.operations.accounts import Account
 from cotexd.operations.repositories import Tracked
-from cotexd.store import Tx
 from cotexd.store.models import Repository
 from cotexd.store.writer import MAX_QUEUED
 from cotexd.web import github as route
@@ -517,33 +525,13 @@ async def test_when_more_is_to_be_written_than_fits_a_delivery_is_refused_for_no
     await nothing_is_stored(server, hello)
 
 
-def fill(tx: Tx) -> None:
-    """From now on there is no room for an event."""
-    if tx.database.param == "?":
-        pages = tx.database.execute_sql("PRAGMA page_count").fetchone()[0]
-        tx.database.execute_sql(f"PRAGMA max_page_count = {pages + 1}")
-        return
-    tx.database.execute_sql(
-        "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-        " RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$"
-    )
-    tx.database.execute_sql("CREATE TRIGGER full_disk BEFORE INSERT ON event EXECUTE FUNCTION no_room()")
-
-
-def free(tx: Tx) -> None:
-    if tx.database.param == "?":
-        tx.database.execute_sql("PRAGMA max_page_count = 1000000")
-    else:
-        tx.database.execute_sql("DROP TRIGGER full_disk ON event")
-
-
 async def test_while_the_disk_is_full_a_delivery_is_refused_for_now(server: Server, hello: Tracked):
-    await inside().store.write(fill)
+    await inside().store.write(fill_the_disk)
     large = push(note=[uuid.uuid4().hex for _ in range(30_000)])
     answer = await server.github.deliver(hello, large)
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert int(answer.headers["retry-after"]) > 0
-    await inside().store.write(free)
+    await inside().store.write(free_the_disk)
     await nothing_is_stored(server, hello)
 
 

@@ -1,10 +1,13 @@
 import asyncio
+import uuid
 from datetime import UTC, datetime
 
 import pytest
-from conftest import Server, database_away, eventually, inside
+from actors import push
+from conftest import Server, database_away, eventually, fill_the_disk, free_the_disk, inside
 
 from cotexd import __version__
+from cotexd.store import moving, writer
 
 
 async def test_health_says_that_it_is_there_since_when_it_was_asked_and_which_version(server: Server):
@@ -40,3 +43,30 @@ async def test_a_server_whose_database_is_away_is_alive_and_ready_again_when_tha
         assert (await server.get("/livez")).status_code == 200
         assert (await server.get("/health")).status_code == 200
     await eventually(ready)
+
+
+async def test_a_server_whose_disk_is_full_says_so_and_is_ready_when_there_is_room(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+):
+    repo = server.track(server.user("ada"))
+    await inside().store.write(fill_the_disk)
+    large = push(note=[uuid.uuid4().hex for _ in range(30_000)])
+    assert (await server.github.deliver(repo, large)).status_code == 503
+    answer = await server.get("/readyz")
+    assert answer.status_code == 503
+    assert "The database" in answer.json()["detail"]
+    assert (await server.get("/livez")).status_code == 200
+    await inside().store.write(free_the_disk)
+    monkeypatch.setattr(writer, "FAILING_FOR", 0.0)
+    assert (await server.get("/readyz")).status_code == 200
+    assert (await server.github.deliver(repo, large)).status_code == 200
+
+
+async def test_a_server_whose_database_has_moved_is_not_ready_and_says_where_it_is(server: Server):
+    store = inside().store
+    await store.write(lambda tx: moving.put(tx.database, moving.MOVED_TO, "postgresql://db/cotex"))
+    with pytest.raises(moving.Moved):
+        await store.write(lambda _: None)
+    answer = await server.get("/readyz")
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert "postgresql://db/cotex" in answer.text
