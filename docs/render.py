@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 import typer.main
 
 from cotex import main as cli
@@ -47,9 +46,9 @@ def _commands() -> Iterator[str]:
             yield from (f"### cotex {name} {word}", "", *_help(each, f"cotex {name} {word}"))
 
 
-def _help(command: click.Command, words: str) -> Iterator[str]:
+def _help(command: Any, words: str) -> Iterator[str]:
     """As `--help` shows it."""
-    with click.Context(command, info_name=words, terminal_width=100) as context:
+    with command.make_context(words, [], resilient_parsing=True, terminal_width=100) as context:
         yield from ("```text", *command.get_help(context).rstrip().splitlines(), "```", "")
 
 
