@@ -86,6 +86,10 @@ class Posts:
             text=True,
         )
 
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
     def answers(self) -> list[Answer]:
         """All of them, once the time is over.
 

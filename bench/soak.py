@@ -7,6 +7,7 @@ socket must have had every event of its user, and the growth is that of the seco
 
 import argparse
 import json
+import signal
 import statistics
 import sys
 import tempfile
@@ -52,6 +53,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     given = parser.parse_args()
     minutes = min(given.minutes, MAX_MINUTES)
+    signal.signal(signal.SIGTERM, _give_up)
     try:
         with tempfile.TemporaryDirectory(prefix="cotexd-soak-") as name:
             looks, events = _soak(Path(name), minutes * 60)
@@ -75,6 +77,11 @@ def main() -> int:
     return 0
 
 
+def _give_up(*_: object) -> None:
+    # Raised where the main thread is: all that was begun is ended on the way out.
+    raise Broken("It was asked to stop.")
+
+
 def _soak(root: Path, seconds: float) -> tuple[list[Look], int]:
     load, folder = Load.made(root), root / "data"
     users = _users(folder)
@@ -93,7 +100,7 @@ def _soak(root: Path, seconds: float) -> tuple[list[Look], int]:
         # One of each in turn, so that every user's come at the same rate.
         requests = [each for each in chain.from_iterable(zip_longest(*of_each)) if each is not None]
         posts = Posts(load, address, requests, connections=CONNECTIONS, seconds=seconds, rate=RATE)
-        looks = _watch(ours, seconds)
+        looks = _watch(ours, posts, seconds)
         answers = posts.answers()
         if not all(each.status == 200 for each in answers):
             raise Broken("Deliveries were refused.")
@@ -104,10 +111,10 @@ def _soak(root: Path, seconds: float) -> tuple[list[Look], int]:
     return looks, len(answers)
 
 
-def _watch(ours: server.Server, seconds: float) -> list[Look]:
+def _watch(ours: server.Server, posts: Posts, seconds: float) -> list[Look]:
     began, looks = time.monotonic(), []
     cpu, at = ours.process.cpu(), began
-    while (now := time.monotonic()) - began < seconds:
+    while (now := time.monotonic()) - began < seconds and not posts.ended:
         time.sleep(min(EVERY, seconds - (now - began)))
         used, moment = ours.process.cpu(), time.monotonic()
         looks.append(
