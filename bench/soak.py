@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--json", type=Path, metavar="FILE")
     given = parser.parse_args()
-    minutes = min(given.minutes, MAX_MINUTES)
+    minutes = max(1.0, min(given.minutes, MAX_MINUTES))
     signal.signal(signal.SIGTERM, _give_up)
     try:
         with tempfile.TemporaryDirectory(prefix="cotexd-soak-") as name:
