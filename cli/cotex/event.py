@@ -63,7 +63,7 @@ def list_(
             ],
         )
     if hours:
-        view.say(f"Last {len(hours)} hours: {view.sparkline(hours)}  {sum(hours)} events")
+        view.say(f"Last {len(hours)} hours: {view.sparkline(hours)}  {sum(hours)} in all")
 
 
 @app.command(epilog=view.examples("cotex event show 1", "cotex event show 1 --json"))

@@ -180,5 +180,5 @@ async def test_what_is_sent_is_signed_with_the_secret_of_today(server, cotex):
 
 def test_on_a_terminal_the_last_day_is_drawn(cotex, octo: Tracked):
     done = cotex.on_a_terminal("event", "list")
-    assert f"Last 24 hours: {'·' * 23}█  1 events" in done.err
+    assert f"Last 24 hours: {'·' * 23}█  1 in all" in done.err
     assert "Last 24" not in cotex("event", "list").err
