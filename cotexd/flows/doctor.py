@@ -160,6 +160,9 @@ async def _bounded(check: str, look: Awaitable[Finding], within: float) -> Findi
 async def _database(patient: Patient) -> Finding:
     about = await asyncio.to_thread(patient.store.describe)
     told = f"{about.engine}, {about.size_bytes / 2**20:.1f} MiB"
+    await (
+        patient.store.flush()
+    )  # it takes writes: a disk that is read-only, or a database that has moved, does not
     try:
         damage = await asyncio.to_thread(patient.store.dialect.damage, LONG)
     except Unavailable as error:

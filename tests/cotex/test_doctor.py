@@ -71,6 +71,15 @@ def test_a_damaged_database_fails(cotex, octo: Tracked):
     assert found["database"]["status"] == "fail"
 
 
+def test_a_database_that_has_moved_fails_and_says_where_to(cotex, octo: Tracked, tmp_path: Path):
+    assert cotex("db", "copy", "--to", f"sqlite:///{tmp_path / 'new.db'}").code == 0
+    done = cotex("doctor", "--json")
+    (found,) = [each for each in done.json if each["check"] == "database"]
+    assert (done.code, found["status"]) == (1, "fail")
+    assert "new.db" in found["detail"]
+    assert "cotex db copy --undo" in found["fix"]
+
+
 def test_a_database_that_is_away_fails_and_the_rest_is_told(cotex):
     away = "postgresql://nobody@127.0.0.1:9/none"
     found = rows(cotex, code=1, COTEX_DATABASE=away)
