@@ -50,6 +50,10 @@ EXIT = {
     Kind.UNREACHABLE: 6,
 }
 INTERRUPTED = 130
+NICE = 5
+"""by how much a command yields to a server on the same machine, whose deliveries a backup is not to hold up"""
+_alone = False
+"""whether this process is only the command's"""
 
 
 class Commands(TyperGroup):
@@ -62,6 +66,8 @@ class Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, _, rest = super().resolve_command(ctx, args)
+        if _alone and name != "serve":
+            os.nice(NICE)
         loaded = typer.main.get_command(importlib.import_module(f"cotex.{name}").app)
         loaded.name = name
         return name, loaded, rest
@@ -130,6 +136,8 @@ def cotex(
 
 
 def main() -> None:
+    global _alone  # noqa: PLW0603  # set once, by the process's own entry
+    _alone = hasattr(os, "nice")
     app()
 
 

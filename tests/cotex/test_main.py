@@ -711,3 +711,12 @@ def test_the_core_path_is_the_same_on_both_databases(cotex, database: str):
     assert cotex("repo", "list", "--json").json == []
     assert cotex("user", "show", "bob").code == 3
     assert cotex("user", "add", "ada").code == 4
+
+
+def test_a_command_yields_to_a_server_which_yields_to_nobody(cotex, octo: Tracked):
+    own = os.nice(0)
+    server = cotex.serve()
+    tail = cotex.start("tail")
+    tail.err.until("Following")
+    found = [os.getpriority(os.PRIO_PROCESS, each.process.pid) for each in (server, tail)]
+    assert found == [own, own + main.NICE]
