@@ -1,6 +1,6 @@
 # make serve   a server on this machine        make test    the tests, on SQLite and on Postgres
 # make check   all that a change must pass     make bench   the figures of docs/performance.md
-# make bench-peers   the same beside nchan, mosquitto, NATS, Redis   make bench-plot   its bars, docs/fanout.svg
+# make bench-peers   the same beside nchan, mosquitto, NATS, Redis   make bench-plot   drawn, for docs/
 # make soak   an hour of 200 events a second: does memory grow?
 # make torture   kill -9, cuts, full disks: is anything lost? See docs/reliability.md
 # make reference   docs/reference, written from the code's types      make docs   the documentation as a site

@@ -1,8 +1,12 @@
-"""`make bench-plot ARGS="FILE [SVG]"`: the fan-out of a run of `make bench-peers ARGS="--json FILE"` as bars."""
+"""`make bench-plot ARGS="FILE SVG"`: what --json has written, drawn.
+
+The fan-out of `make bench-peers` as bars, or the memory of `make soak` as a line.
+"""
 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -38,7 +42,42 @@ def draw(peers: dict[str, dict[str, object]]) -> str:
         y += 34
     if not rows:
         raise KeyError("fan-out")
-    size = f'width="{WIDTH}" height="{y}" viewBox="0 0 {WIDTH} {y}"'
+    return _svg(rows, y)
+
+
+def draw_soak(looks: Sequence[dict[str, float]]) -> str:
+    """An SVG of the server's memory over time.
+
+    :param looks: `soak.looks` of --json
+    """
+    height, left, bottom = 260, 60, 40
+    minutes, most = looks[-1]["minutes"], max(each["memory_mb"] for each in looks) * 1.15
+    across, up = (WIDTH - left - 20) / minutes, (height - bottom - 30) / most
+
+    def place(at: float, memory: float) -> tuple[float, float]:
+        return left + at * across, height - bottom - memory * up
+
+    line = " ".join("{:.1f},{:.1f}".format(*place(each["minutes"], each["memory_mb"])) for each in looks)
+    rows = [
+        _text(
+            0,
+            18,
+            "memory of the server in MB, over minutes, at 200 events a second to 2,000 WebSockets",
+            "bold",
+        )
+    ]
+    for memory in range(0, int(most) + 1, 25):
+        y = place(0, memory)[1]
+        rows.append(f'<line x1="{left}" y1="{y:.1f}" x2="{WIDTH - 20}" y2="{y:.1f}" stroke="#e5e7eb"/>')
+        rows.append(_text(left - 8, round(y + 5), str(memory), anchor="end"))
+    for at in range(0, int(minutes) + 1, 10):
+        rows.append(_text(place(at, 0)[0], height - bottom + 20, str(at), anchor="middle"))
+    rows.append(f'<polyline points="{line}" fill="none" stroke="{_OURS}" stroke-width="2"/>')
+    return _svg(rows, height)
+
+
+def _svg(rows: list[str], height: int) -> str:
+    size = f'width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}"'
     back = '<rect width="100%" height="100%" fill="white"/>'
     return "\n".join(
         [f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-size="14">', back, *rows, "</svg>", ""]
@@ -65,12 +104,15 @@ def _text(x: float, y: float, text: str, weight: str = "normal", anchor: str = "
 def main() -> int:
     parser = argparse.ArgumentParser(prog="plot", description=__doc__)
     parser.add_argument("file", type=Path, help="of --json")
-    parser.add_argument("svg", type=Path, nargs="?", default=Path("docs/fanout.svg"))
+    parser.add_argument("svg", type=Path)
     given = parser.parse_args()
     try:
-        given.svg.write_text(draw(json.loads(given.file.read_text())["peers"]))
+        found = json.loads(given.file.read_text())
+        given.svg.write_text(draw_soak(found["soak"]["looks"]) if "soak" in found else draw(found["peers"]))
     except (OSError, ValueError, KeyError) as error:
-        print(f"plot: {given.file} holds no fan-out of `make bench-peers`: {error}", file=sys.stderr)
+        print(
+            f"plot: {given.file} holds nothing of `make bench-peers` or `make soak`: {error}", file=sys.stderr
+        )
         return 1
     print(given.svg)
     return 0
