@@ -70,8 +70,10 @@ def draw_soak(looks: Sequence[dict[str, float]]) -> str:
         y = place(0, memory)[1]
         rows.append(f'<line x1="{left}" y1="{y:.1f}" x2="{WIDTH - 20}" y2="{y:.1f}" stroke="#e5e7eb"/>')
         rows.append(_text(left - 8, round(y + 5), str(memory), anchor="end"))
-    for at in range(0, int(minutes) + 1, 10):
-        rows.append(_text(place(at, 0)[0], height - bottom + 20, str(at), anchor="middle"))
+    rows += [
+        _text(place(at, 0)[0], height - bottom + 20, str(at), anchor="middle")
+        for at in range(0, int(minutes) + 1, 10)
+    ]
     rows.append(f'<polyline points="{line}" fill="none" stroke="{_OURS}" stroke-width="2"/>')
     return _svg(rows, height)
 
