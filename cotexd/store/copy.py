@@ -70,11 +70,13 @@ class Copy:
         self._to = target.open(read_only=False)
         self._held = float("-inf")
         self._copied = 0
+        self._epoch = ""
 
     def run(self) -> Copied:
         """Copy all of it, and close the source.
 
-        :raises Conflict: the target is not empty, or another copy's; or the source has moved to another one
+        :raises Conflict: the target is not empty, or another copy's; or the source has moved to another one, or is not
+            whole itself
         :raises Failed: the target has not what was written to it
         :raises Unavailable: one of the two cannot be used right now; what was copied stays
         """
@@ -89,12 +91,20 @@ class Copy:
                     pass
                 others, head = self._copy_the_rest()
                 return Copied(self._copied, others, head, time.monotonic() - began)
+        except peewee.IntegrityError as error:
+            raise Conflict(
+                "Somebody else writes to the target: another copy, perhaps.",
+                hint="Let that end, and try again.",
+            ) from error
         finally:
             for database in (self._from, self._marks, self._to):
                 database.close()
 
     def _prepare(self) -> None:
         epoch = self._in(self._source, self._from, lambda: _epoch(self._from), write=False)
+        self._epoch = epoch
+        if moving.value(self._from, moving.COPIED_FROM) is not None:
+            raise Conflict("This database is itself the beginning of a copy.", hint="Finish that one first.")
         migrations.migrate(self._to, self._target)
 
         def claim() -> int:
@@ -115,6 +125,13 @@ class Copy:
         self._hold()
         if self._copied:
             self._in(self._target, self._to, self._catch_up)
+
+    def _check_claim(self) -> None:
+        """Another copy may have come to its end meanwhile, and a server have been started on it."""
+        if moving.value(self._to, moving.COPIED_FROM) != self._epoch:
+            raise Conflict(
+                "The target was filled by another copy meanwhile, and is open.", hint="cotex db check"
+            )
 
     def _catch_up(self) -> None:
         """Take from the target what the source has purged since a copy that was not finished."""
@@ -154,6 +171,7 @@ class Copy:
             return False
 
         def put() -> None:
+            self._check_claim()
             rows.insert(self._to, "event", _COLUMNS, some)
             there = self._to.execute_sql(f"{_log(self._to)} ORDER BY seq", (after,)).fetchall()
             _compare("event", some, [rows.plain(Event, row) for row in there])
@@ -177,6 +195,7 @@ class Copy:
         """All but the log, in the place of what a new database has; with that, the target is open."""
 
         def put() -> tuple[int, int]:
+            self._check_claim()
             others = [each for each in rows.KEPT if each is not Event]
             for model in reversed(others):
                 self._to.execute_sql(f'DELETE FROM "{table_of(model)}"')  # noqa: S608  # our own names

@@ -218,6 +218,43 @@ def test_the_beginning_of_another_copy_is_refused(full: Store, other: Other, url
         copied(full, url, clock)
 
 
+def test_the_beginning_of_a_copy_is_copied_nowhere(full: Store, url: str, clock: Clock, tmp_path: Path):
+    with pytest.raises(Killed):
+        copied(full, url, clock, kill_at(1))
+    touch_private(tmp_path / "third.db")
+    there = dialect.of(f"sqlite:///{tmp_path / 'third.db'}", lambda _: None)
+    with pytest.raises(Conflict, match="itself the beginning"):
+        Copy(dialect.of(url, lambda _: None), there, "third", clock).run()
+
+
+@pytest.mark.parametrize("end", [500, 1250], ids=["in the middle", "to the end"])
+def test_of_two_copies_at_once_one_is_refused_and_what_the_other_made_stays(
+    full: Store, other: Other, hello: Tracked, url: str, clock: Clock, end: int
+):
+    """The other goes on, up to there, while the first has just put its first portion."""
+    logged(full, hello, 1000, payload=push())
+    begun: list[int] = []
+
+    def beside(events: int) -> None:
+        if not begun:
+            begun.append(events)
+            if end < 1250:
+                with pytest.raises(Killed):
+                    copied(full, url, clock, kill_at(events + end))
+            else:
+                copied(full, url, clock)
+                other(url).run(accounts.create, "of-the-new-one")
+
+    if end < 1250:
+        copied(full, url, clock, beside)
+        assert same(full, other(url))
+        return
+    with pytest.raises(Conflict, match="filled by another copy"):
+        copied(full, url, clock, beside)
+    names = [each.name for each in other(url).look(accounts.all_of_them)]
+    assert "of-the-new-one" in names
+
+
 def test_one_that_has_moved_does_not_move_elsewhere(full: Store, url: str, clock: Clock, tmp_path: Path):
     copied(full, url, clock)
     with pytest.raises(Conflict, match="moved to new already"):
