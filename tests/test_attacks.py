@@ -196,7 +196,7 @@ FORGERIES: dict[str, Callable[[Target], str]] = {
     "exp is not a number": lambda its: its.signed(exp=float("nan")),
     "exp is a word": lambda its: its.signed(exp="never"),
     "exp is a list": lambda its: its.signed(exp=[NOW + 60]),
-    "not yet valid": lambda its: its.signed(nbf=NOW + 600),
+    "not yet valid": lambda its: its.signed(nbf=NOW + 86400, exp=NOW + 2 * 86400),
     "issued tomorrow": lambda its: its.signed(iat=NOW + 86400, exp=NOW + 2 * 86400),
     "no sub": lambda its: its.signed(sub=None),
     "empty sub": lambda its: its.signed(sub=""),

@@ -24,7 +24,10 @@ const settings = {
   token: process.env.COTEX_TOKEN,
   handle: ({ seq, repo_name, event }) => console.log(seq, repo_name, event),
   kept: () => (fs.existsSync('cursor.txt') ? fs.readFileSync('cursor.txt', 'utf8') : ''),
-  keep: (cursor) => fs.writeFileSync('cursor.txt', cursor),
+  keep: (cursor) => {
+    fs.writeFileSync('cursor.half', cursor)
+    fs.renameSync('cursor.half', 'cursor.txt')
+  },
 }
 """
 pytestmark = pytest.mark.timeout(INSTALLING + 120)
@@ -88,6 +91,7 @@ async def test_it_goes_on_after_its_end_and_sees_each_event_once(
         for number in range(3):
             await server.github.deliver(repo, push(number))
         assert [await heard(said) for _ in range(3)] == [f"{seq} octo/hello push" for seq in (1, 2, 3)]
+        await eventually(lambda: (tmp_path / "cursor.txt").read_text().endswith(".3"))
     for number in range(3, 5):
         await server.github.deliver(repo, push(number))
     async with running(command, tmp_path, server, ada) as said:
