@@ -1,5 +1,6 @@
 """`cotex db`"""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from cotexd.config import Settings
 from cotexd.errors import Invalid, NotFound
 from cotexd.operations import backups, nodes, upkeep
 from cotexd.operations import check as checks
-from cotexd.store import StoreFiles, make_private, touch_private, url_of, utc_now
+from cotexd.store import StoreFiles, make_private, moving, touch_private, url_of, utc_now
 from cotexd.store import backup as backups_of
 from cotexd.store import copy as copies
 from cotexd.store import dialect as dialects
@@ -96,7 +97,8 @@ def backup(
             )
             if sealed is not None:
                 sealed.finish()
-        store.run(backups.note)
+        with contextlib.suppress(moving.Moved):  # a backup of it is one all the same
+            store.run(backups.note)
     size = file.stat().st_size
     if as_json:
         view.document(
@@ -179,7 +181,7 @@ def copy(
     If it is interrupted, the same command goes on where it was. Then start the server with COTEX_DATABASE set to the
     new one: clients and webhooks go on as if nothing had happened. Until then this one is read, and refuses writes.
     """
-    if bool(to) == undo:
+    if not undo and not to:
         raise Invalid(
             "Say where to, or what to undo.", hint="cotex db copy --to URL, or cotex db copy --undo"
         )

@@ -57,7 +57,9 @@ class Backups:
 
     def _prune(self) -> int:
         ours = sorted(each for each in self._folder.iterdir() if _NAME.fullmatch(each.name))
-        old = ours[: -self._keep]
+        # The one that was just made stays, whatever names there are from a time when the clock was wrong.
+        made = max(ours, key=lambda each: each.stat().st_mtime_ns)
+        old = [each for each in ours[: -self._keep] if each != made]
         for each in old:
             each.unlink(missing_ok=True)
         return len(old)

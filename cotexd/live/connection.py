@@ -85,8 +85,10 @@ class Connection(asyncio.Protocol):
         :param received: what came after the request's head
         """
         self._transport = transport
-        # resume_writing is then called when nothing waits any more, which is when a slow reader is fed on.
-        transport.set_write_buffer_limits(high=0)
+        # pause_writing is then called as soon as something waits, and resume_writing when nothing does any more, which
+        # is when a slow reader is fed on. A TLS transport pauses at its limit, any other above it.
+        limit = 0 if transport.get_extra_info("sslcontext") is None else 1
+        transport.set_write_buffer_limits(high=limit, low=0)
         self._do(self.session.begin())
         if received:
             self.data_received(received)

@@ -40,8 +40,6 @@ TOKEN_GRACE = 25.0
 """seconds that a connection outlives its token"""
 EXPIRING_WITHIN = 60.0
 """seconds before a token's end, in which a client is told of it"""
-NOTHING_WAITED = -1
-"""in place of how many bytes had moved: what waits now has not waited for long"""
 MAX_PROOFS = 64
 """pings of ours whose echo a legacy client owes; more are not sent, a later one proves as much"""
 
@@ -191,7 +189,8 @@ class Session:
         self._ticked = now
         self._silence: float | None = None
         self._stall = 0.0
-        self._moved = NOTHING_WAITED
+        self._moved: int | None = None
+        """bytes that had left the transport at the last look, if something waited then"""
         self._due = 0.0
         self._told_expiry = False
         self._trust_until(token_exp, now, moment)
@@ -383,16 +382,17 @@ class Session:
             self._told_expiry = True
             return [Send(wire.token_expiring(self._expiry, moment))]
         self._stall = self._stall + passed if waiting and moved == self._moved else 0.0
-        self._moved = moved if waiting else NOTHING_WAITED
+        self._moved = moved if waiting else None
         if self._stall > STALLED_AFTER:
             return [Close(STALLED, "no byte has moved")]
         if self._silence is not None and not waiting:
             self._silence += passed
             if self._silence > PONG_WITHIN:
                 return [Close(NO_PONG, "no sign of life")]
-        if now - self._pinged >= wire.PING_EVERY:
+        # While something waits, a ping would only wait behind it; and nobody is to miss one that was never sent.
+        if now - self._pinged >= wire.PING_EVERY and not waiting:
             self._pinged = now
-            return self._keep_alive(moment, waiting)
+            return self._keep_alive(moment)
         return self._proof() if not self.v2 and self._asked != self.sent and not waiting else []
 
     def _next_look(self, now: float) -> float:
@@ -423,11 +423,9 @@ class Session:
             place.scanned = place.sent = frame.seq
         return Portion(messages, place.sent)
 
-    def _keep_alive(self, moment: datetime, waiting: int) -> list[Effect]:
+    def _keep_alive(self, moment: datetime) -> list[Effect]:
         if self._silence is None and self._answers:
             self._silence = 0.0
-        if waiting:
-            return []  # it would only wait behind the rest
         if not self.v2:
             return self._proof()
         self.serial += 1

@@ -74,12 +74,12 @@ class Socket(Connection):
         protocol = self._parser()
         protocol.receive_data(data)
         self._unread += len(data)
-        # Answers first: the library has put the pongs and the closing frame that RFC 6455 asks for.
-        self._flush(protocol)
         for event in protocol.events_received():
             if isinstance(event, Incoming):
                 self._unread -= _received_size(event)
                 self._incoming(event)
+        # What came before a closing frame counts, so that is answered last. Pongs are in it, too.
+        self._flush(protocol)
         if not self._unread and self._message is None and protocol.state is State.OPEN:
             self._protocol = None
             _idle.append(protocol)

@@ -204,8 +204,7 @@ class Store:
         """
         loop = asyncio.get_running_loop()
         self._lineage = LineageFile(self.files.lineage, self.dialect.identity(self._foreground))
-        with dialects.unavailable(), bound(self._foreground):
-            renewed = self._in_write(self._lineage.check, moved_too=True)
+        renewed = self.run(self._lineage.check)
         self._writer = Writer(self.dialect, self._begin, publish, self._committed)
         self._readers = ThreadPoolExecutor(READERS, "cotexd-reader", initializer=self._open_reader)
         self._watcher = threading.Thread(

@@ -20,11 +20,11 @@ from typing import Any, TypeVar
 import msgspec
 import peewee
 
-from cotexd.errors import Conflict, Failed
+from cotexd.errors import Conflict, Failed, Unavailable
 from cotexd.store import dialect as dialects
 from cotexd.store import migrations, moving, rows
 from cotexd.store.dialect import Dialect
-from cotexd.store.models import Event, table_of
+from cotexd.store.models import Event, LogState, table_of
 
 PORTION = 500
 """events"""
@@ -87,11 +87,9 @@ class Copy:
                     self._hold()
                 began = time.monotonic()
                 self._close_source()
-                while self._copy_events():
-                    pass
-                others, head = self._copy_the_rest()
+                others, head = self._finish()
                 return Copied(self._copied, others, head, time.monotonic() - began)
-        except peewee.IntegrityError as error:
+        except dialects.errors_named("IntegrityError") as error:
             raise Conflict(
                 "Somebody else writes to the target: another copy, perhaps.",
                 hint="Let that end, and try again.",
@@ -163,6 +161,17 @@ class Copy:
 
         self._in(self._source, self._marks, close)
 
+    def _finish(self) -> tuple[int, int]:
+        """Copy what is left of a source that is closed, and see to it that it stays so until the target is open."""
+        try:
+            with dialects.unavailable():
+                while self._copy_events():
+                    pass
+                return self._in(self._source, self._marks, self._copy_the_rest, keep=False)
+        except Unavailable as error:
+            hint = "The source is closed to writes: run the same command again, or cotex db copy --undo."
+            raise Unavailable(error.message, hint=hint) from error
+
     def _copy_events(self) -> bool:
         """Copy a portion; False if there was none."""
         after = int(_one(self._to, "SELECT COALESCE(MAX(seq), 0) FROM event"))
@@ -192,14 +201,20 @@ class Copy:
         return found
 
     def _copy_the_rest(self) -> tuple[int, int]:
-        """All but the log, in the place of what a new database has; with that, the target is open."""
+        """All but the log, in the place of what a new database has; with that, the target is open.
+
+        In a write transaction of the source, which nobody then opens again.
+        """
+        if moving.value(self._marks, moving.MOVED_TO) != self._url or _epoch(self._marks) != self._epoch:
+            raise Conflict("The source was opened again meanwhile.", hint="Run the same command again.")
 
         def put() -> tuple[int, int]:
             self._check_claim()
-            others = [each for each in rows.KEPT if each is not Event]
+            others = [each for each in rows.KEPT if each not in {Event, LogState}]
             for model in reversed(others):
                 self._to.execute_sql(f'DELETE FROM "{table_of(model)}"')  # noqa: S608  # our own names
             count = sum(self._copy_table(each) for each in others)
+            self._copy_log_state()
             moving.forget(self._to)
             rows.count_on(self._to, self._target)
             self._check_log()
@@ -223,6 +238,13 @@ class Copy:
         _compare(name, here, there)
         return len(here)
 
+    def _copy_log_state(self) -> None:
+        """In place: on PostgreSQL whoever waits for its lock waits for this very row."""
+        columns = rows.columns_of(LogState)
+        row = self._from.execute_sql(rows.selecting("log_state", columns)).fetchone()
+        assigned = ", ".join(f'"{each}" = {self._to.param}' for each in columns)
+        self._to.execute_sql(f"UPDATE log_state SET {assigned}", row)  # noqa: S608  # our own names
+
     def _check_log(self) -> None:
         """The two logs are equally long, to the same seq."""
         query = "SELECT COUNT(*), COALESCE(MAX(seq), 0) FROM event"
@@ -230,12 +252,22 @@ class Copy:
             raise Failed("The target has not all events.", hint="Empty it, and copy again.")
 
     @staticmethod
-    def _in(dialect: Dialect, database: peewee.Database, do: Callable[[], T], *, write: bool = True) -> T:
-        """Do it in a transaction, and keep it whole or not at all."""
+    def _in(
+        dialect: Dialect,
+        database: peewee.Database,
+        do: Callable[[], T],
+        *,
+        write: bool = True,
+        keep: bool = True,
+    ) -> T:
+        """Do it in a transaction, and keep it whole or not at all.
+
+        :param keep: else the transaction is only held meanwhile
+        """
         (dialect.begin_write if write else dialect.begin_read)(database)
         try:
             done = do()
-            if write:
+            if write and keep:
                 dialect.before_commit(database)
                 database.commit()
         finally:

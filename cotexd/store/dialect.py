@@ -257,6 +257,17 @@ class Postgres(Dialect):
     }
 
     def __init__(self, url: str) -> None:
+        """:raises Invalid: the driver cannot read it; its own words might show the password"""
+        from psycopg import ProgrammingError
+        from psycopg.conninfo import conninfo_to_dict
+
+        try:
+            conninfo_to_dict(url)
+        except ProgrammingError:
+            raise Invalid(
+                f'"{redacted(url)}" is not the URL of a database.',
+                hint="Write a % in it as %25, an @ as %40, a / as %2F.",
+            ) from None
         self._url = url
 
     def open(self, *, read_only: bool) -> peewee.Database:
@@ -395,7 +406,7 @@ def redacted(url: str) -> str:
     return f"{parts.scheme}://{netloc}{parts.path}{'?' if query else ''}{query}"
 
 
-def _errors(*names: str, others: tuple[type[Exception], ...] = ()) -> tuple[type[Exception], ...]:
+def errors_named(*names: str, others: tuple[type[Exception], ...] = ()) -> tuple[type[Exception], ...]:
     """Those of the drivers themselves too: a statement on a bare cursor passes Peewee by.
 
     A driver that is not loaded (`__main__` leaves one out) raises none.
@@ -414,9 +425,9 @@ def unavailable() -> Iterator[None]:
     """
     try:
         yield
-    except _errors("DataError", others=(UnicodeEncodeError,)) as error:
+    except errors_named("DataError", others=(UnicodeEncodeError,)) as error:
         raise Invalid("That holds a character which cannot be stored.") from error
-    except _errors("OperationalError", "InterfaceError", "InternalError") as error:
+    except errors_named("OperationalError", "InterfaceError", "InternalError") as error:
         raise Unavailable(
             f"The database cannot be used right now: {_first_line(error)}.",
             hint="Nothing was changed. Look at the disk's space and at the database server, and try again.",

@@ -130,7 +130,8 @@ def take_transport(request: WebRequest) -> tuple[asyncio.Transport, bytes]:
     """
     stream = request.stream
     transport = stream.protocol.transport if isinstance(stream, Http) else None
-    if not isinstance(stream, Http) or transport is None:
+    # One that is closing may have told its protocol of it already, which then is no longer the one that has to know.
+    if not isinstance(stream, Http) or transport is None or transport.is_closing():
         raise Unavailable("The client is gone.")
     protocol = stream.protocol
     protocol.connections.discard(protocol)

@@ -361,3 +361,31 @@ async def test_no_bytes_raise_or_end_the_session_of_another(
     for each in (line, witness):
         each.vanish()
     assert len(hub) == 0
+
+
+@pytest.mark.parametrize(("tls", "limits"), [(False, (0, 0)), (True, (1, 0))])
+async def test_it_is_told_as_soon_as_something_waits(
+    store: Store, hub: Hub, hello: Tracked, tls: bool, limits: tuple[int, int]
+):
+    """A TLS transport pauses at its limit: at 0 with nothing waiting, and then not when something does."""
+    line = Line()
+    if tls:
+        line._extra["sslcontext"] = object()
+    line.begin(hub, socket(hub, begun(hub, store, hello.user_id)))
+    assert line.limits == limits
+    await eventually(lambda: "live" in names(line))
+
+
+async def test_what_was_acknowledged_in_the_same_breath_as_goodbye_counts(
+    store: Store, hub: Hub, hello: Tracked
+):
+    line = Line().begin(hub, socket(hub, begun(hub, store, hello.user_id, device="laptop"), "laptop"))
+    await eventually(lambda: "live" in names(line))
+    await happen(store, hello)
+    line.say(client_event("ack", seq=1) + GOODBYE)
+    assert code(line) == 1000
+
+    def acked() -> dict[str, int]:
+        return store.look(lambda _: {row.name: row.acked for row in Device.select()})
+
+    await eventually(lambda: acked()["laptop"] == 1)

@@ -378,8 +378,13 @@ def test_an_echo_of_where_it_began_proves_nothing():
 
 def test_no_two_outstanding_proofs_are_alike():
     made = live(7, v2=False)
-    pings = [effect for tick in range(1, 40) for effect in made.tick(25.0 * tick, NOW, waiting=1, moved=tick)]
-    assert len(pings) == len({ping.payload for ping in pings if isinstance(ping, Ping)})
+    pings = []
+    for number in range(1, 40):
+        pings += [
+            each for each in made.tick(25.0 * number, NOW, waiting=0, moved=0) if isinstance(each, Ping)
+        ]
+        made.ponged(b"a sign of life")
+    assert len(pings) == len({ping.payload for ping in pings}) == 39
 
 
 def test_a_live_event_is_proven_within_a_second():
@@ -504,6 +509,24 @@ def test_a_missing_pong_does_not_count_while_something_waits():
     made.tick(25.0, NOW, waiting=0, moved=0)
     for second in range(26, 60):
         assert made.tick(float(second), NOW, waiting=100, moved=second) == [], second
+
+
+def test_nobody_is_to_answer_a_ping_that_was_not_sent():
+    """It falls due while something waits, and goes out as soon as nothing does."""
+    made = live()
+    assert made.tick(24.5, NOW, waiting=9, moved=0) == []
+    assert made.tick(25.0, NOW, waiting=9, moved=1) == []
+    assert any(isinstance(each, Ping) for each in made.tick(25.5, NOW, waiting=0, moved=10))
+    assert made.tick(45.0, NOW, waiting=0, moved=10) == []
+    assert made.tick(46.0, NOW, waiting=0, moved=10) == [Close(lives.NO_PONG, "no sign of life")]
+
+
+def test_what_begins_to_wait_has_not_waited_whatever_has_moved_before():
+    made = live()
+    made.tick(1.0, NOW, waiting=0, moved=-1)
+    made.tick(20.0, NOW, waiting=9, moved=-1)
+    assert codes(made.tick(40.0, NOW, waiting=9, moved=-1)) == []
+    assert codes(made.tick(50.5, NOW, waiting=9, moved=-1)) == [lives.STALLED]
 
 
 def test_a_reader_of_whom_no_byte_moves_for_30_seconds_is_closed():

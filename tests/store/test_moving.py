@@ -31,9 +31,24 @@ def test_a_database_that_has_moved_or_is_being_filled_is_read_and_not_written(
     assert [each.name for each in store.look(accounts.all_of_them)] == ["ada"]
 
 
-async def test_a_server_on_it_starts_and_refuses_what_it_is_to_write(store: Store, ada: Account):
-    mark(store, moving.MOVED_TO, "there")
+@pytest.mark.parametrize("name", [moving.MOVED_TO, moving.COPIED_FROM])
+async def test_a_server_does_not_start_on_it_and_changes_nothing_of_its_name(
+    store: Store, ada: Account, name: str
+):
+    epoch = store.look(events.log).epoch
+    store.files.lineage.write_bytes(b"another 700 \n".ljust(256))
+    mark(store, name, "there")
+    with pytest.raises(Moved):
+        store.start(lambda _: None, lambda: None)
+    assert store.look(events.log).epoch == epoch
+    assert store.files.lineage.read_bytes().startswith(b"another 700")
+
+
+async def test_a_server_that_runs_on_it_goes_on_reading_and_refuses_what_it_is_to_write(
+    store: Store, ada: Account
+):
     store.start(lambda _: None, lambda: None)
+    mark(store, moving.MOVED_TO, "there")
     try:
         with pytest.raises(Moved):
             await store.write(accounts.create, "eve")
