@@ -216,6 +216,7 @@ class Copy:
             count = sum(self._copy_table(each) for each in others)
             self._copy_log_state()
             moving.forget(self._to)
+            moving.put(self._to, moving.COPIED_IDENTITY, self._source.identity(self._marks))
             rows.count_on(self._to, self._target)
             self._check_log()
             return count, int(_one(self._to, "SELECT head FROM log_state"))

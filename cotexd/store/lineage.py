@@ -13,7 +13,8 @@ import os
 from pathlib import Path
 
 from cotexd.store.migrations import new_epoch
-from cotexd.store.models import Lineage, LogState
+from cotexd.store.models import Lineage, LogState, Setting
+from cotexd.store.moving import COPIED_IDENTITY
 from cotexd.store.transaction import Tx
 
 _SIZE = 256
@@ -34,7 +35,10 @@ class LineageFile:
         swapped = known and epoch != log.epoch and not self._is_ancestor(epoch)
         set_back = known and epoch == log.epoch and log.head < head
         # Another server, or this one after a point-in-time recovery, that wrote on: nothing tells since when.
-        moved = known and bool(identity) and identity != self._identity and log.head != head
+        # Unless a copy has brought it here, which left nothing out.
+        brought = Setting.get_or_none(Setting.name == COPIED_IDENTITY)
+        expected = {self._identity} | ({brought.value} if brought else set())
+        moved = known and bool(identity) and identity not in expected and log.head != head
         renew = swapped or set_back or moved
         if renew:
             order = Lineage.select().count() + 1

@@ -255,6 +255,26 @@ def test_the_password_of_where_it_is_copied_to_is_not_shown(cotex, octo: Tracked
     assert cotex("user", "add", "eve").code == 0
 
 
+@pytest.mark.postgres
+@pytest.mark.parametrize("password", ["hunter%2word", "hunter%zz"])
+def test_a_url_that_the_driver_cannot_read_is_refused_without_its_password(
+    cotex, octo: Tracked, password: str
+):
+    done = cotex("db", "copy", COTEX_COPY_TO=f"postgresql://u:{password}@db/cotex")
+    assert (done.code, "is not the URL of a database" in done.err) == (2, True)
+    assert "hunter" not in done.out + done.err
+
+
+def test_one_that_has_moved_can_be_backed_up_and_undone_where_its_target_is_in_the_environment(
+    cotex, octo: Tracked, tmp_path: Path
+):
+    there = {"COTEX_COPY_TO": f"sqlite:///{tmp_path / 'new.db'}"}
+    assert cotex("db", "copy", **there).code == 0
+    assert cotex("db", "backup", str(tmp_path / "cotex.backup")).code == 0
+    assert cotex("db", "copy", "--undo", **there).code == 0
+    assert cotex("user", "add", "eve").code == 0
+
+
 def test_a_purge_takes_what_is_older_than_the_retention_and_nothing_else(cotex):
     store = Store(cotex.database, cotex.data, "", lambda: utc_now() - timedelta(hours=1))
     tracked = store.run(repositories.add, store.run(accounts.create, "ada").id, "octo/hello")

@@ -16,6 +16,7 @@ from cotexd.operations.accounts import Account
 from cotexd.operations.repositories import Tracked
 from cotexd.store import Store, copy, dialect, moving, touch_private
 from cotexd.store.copy import Copied, Copy
+from cotexd.store.lineage import LineageFile
 from cotexd.store.moving import Moved
 
 Other = Callable[[str], Store]
@@ -57,7 +58,9 @@ def same(one: Store, two: Store) -> bool:
 
 def as_plain_tables(store: Store) -> dict[str, object]:
     found = {name: as_plain(rows) for name, rows in rows_of(store).items()}
-    found["setting"] = [row for row in found["setting"] if row[0] not in moving.NAMES]
+    found["setting"] = [
+        row for row in found["setting"] if row[0] not in (*moving.NAMES, moving.COPIED_IDENTITY)
+    ]
     return found
 
 
@@ -278,3 +281,54 @@ def test_a_target_that_changes_what_it_is_given_is_found_out(
     with pytest.raises(Failed, match="not what was written"):
         copied(full, url, clock)
     full.run(accounts.create, "eve")
+
+
+def test_who_would_open_the_first_again_waits_until_the_copy_has_ended(
+    full: Store, other: Other, url: str, clock: Clock
+):
+    """Else both would go on, and what comes in between would be in one of them."""
+    found: list[str | None] = []
+
+    class Interrupted(Copy):
+        def _copy_log_state(self) -> None:
+            super()._copy_log_state()
+            thread.start()
+            thread.join(0.3)
+
+    thread = threading.Thread(target=lambda: found.append(copy.undo(full.dialect)))
+    Interrupted(full.dialect, dialect.of(url, lambda _: None), "new", clock).run()
+    thread.join()
+    assert found == ["new"]
+    assert same(full, other(url))
+
+
+def test_a_copy_whose_source_was_opened_again_does_not_open_its_target(
+    full: Store, other: Other, hello: Tracked, url: str, clock: Clock
+):
+    class Undone(Copy):
+        def _finish(self) -> tuple[int, int]:
+            copy.undo(full.dialect)
+            logged(full, hello, payload=push())
+            return super()._finish()
+
+    with pytest.raises(Conflict, match="opened again"):
+        Undone(full.dialect, dialect.of(url, lambda _: None), "new", clock).run()
+    with pytest.raises(Moved):
+        other(url).run(accounts.create, "eve")
+    copied(full, url, clock)
+    assert same(full, other(url))
+
+
+def test_the_log_keeps_its_name_though_the_file_beside_it_lags_and_is_of_another_database_server(
+    full: Store, other: Other, url: str, clock: Clock
+):
+    full.run(lambda tx: moving.put(tx.database, "x", "y"))
+    epoch = full.look(events.log).epoch
+    copied(full, url, clock)
+    there = other(url)
+    there.run(lambda tx: moving.put(tx.database, moving.COPIED_IDENTITY, "cluster/1"))
+    there.files.lineage.write_bytes(f"{epoch} 100 cluster/1\n".encode().ljust(256))
+    file = LineageFile(there.files.lineage, "another/1")
+    assert there.run(file.check) is False
+    file.close()
+    assert there.look(events.log).epoch == epoch
