@@ -24,7 +24,7 @@ from cotexd.errors import Conflict, Failed, Unavailable
 from cotexd.store import dialect as dialects
 from cotexd.store import migrations, moving, rows
 from cotexd.store.dialect import Dialect
-from cotexd.store.models import Event, LogState, table_of
+from cotexd.store.models import NODE_ALIVE, Event, LogState, Node, table_of
 
 PORTION = 500
 """events"""
@@ -71,6 +71,7 @@ class Copy:
         self._held = float("-inf")
         self._copied = 0
         self._epoch = ""
+        self._lapsed = False
 
     def run(self) -> Copied:
         """Copy all of it, and close the source.
@@ -108,7 +109,10 @@ class Copy:
         def claim() -> int:
             begun = moving.value(self._to, moving.COPIED_FROM)
             events = int(_one(self._to, "SELECT COUNT(*) FROM event"))
-            if begun is None and (events or _one(self._to, 'SELECT COUNT(*) FROM "user"')):
+            if _one(self._to, f"SELECT COUNT(*) FROM node WHERE seen_at > {_alive_since(self._clock())}"):  # noqa: S608
+                raise Conflict("A server runs on the target.", hint="Stop it first.")
+            used = ('SELECT COUNT(*) FROM "user"', "SELECT COUNT(*) FROM sealed_secret")
+            if begun is None and (events or any(_one(self._to, each) for each in used)):
                 raise Conflict(
                     "The target is not empty.", hint="Name an empty database: nothing is written over."
                 )
@@ -145,12 +149,15 @@ class Copy:
 
     def _hold(self) -> None:
         """Keep the purge away from the source for a while longer."""
+        self._lapsed |= self._is_lapsed()
         if time.monotonic() - self._held > HOLD_EVERY and moving.value(self._from, moving.MOVED_TO) is None:
             until = (self._clock() + moving.HELD).isoformat()
             self._in(self._source, self._marks, lambda: moving.put(self._marks, moving.COPYING_UNTIL, until))
             self._held = time.monotonic()
 
     def _close_source(self) -> None:
+        self._lapsed |= self._is_lapsed()
+
         def close() -> None:
             moved = moving.value(self._marks, moving.MOVED_TO)
             if moved not in {None, self._url}:
@@ -161,10 +168,16 @@ class Copy:
 
         self._in(self._source, self._marks, close)
 
+    def _is_lapsed(self) -> bool:
+        """A portion took so long that the source has purged meanwhile, or this process was stopped."""
+        return 0 < self._held < time.monotonic() - moving.HELD.total_seconds()
+
     def _finish(self) -> tuple[int, int]:
         """Copy what is left of a source that is closed, and see to it that it stays so until the target is open."""
         try:
             with dialects.unavailable():
+                if self._lapsed:
+                    self._in(self._target, self._to, self._catch_up)
                 while self._copy_events():
                     pass
                 return self._in(self._source, self._marks, self._copy_the_rest, keep=False)
@@ -300,6 +313,10 @@ def undo(source: Dialect) -> str | None:
 
 def _log(database: peewee.Database) -> str:
     return f"{rows.selecting('event', _COLUMNS)} WHERE seq > {database.param}"
+
+
+def _alive_since(now: datetime) -> int:
+    return Node.seen_at.db_value(now - NODE_ALIVE) or 0
 
 
 def _seqs(database: peewee.Database) -> set[int]:

@@ -11,8 +11,19 @@ from conftest import Clock
 from tables import another_postgres, as_plain, rows_of
 
 from cotexd.errors import Conflict, Failed
-from cotexd.operations import accounts, check, cursors, events, members, repositories, upkeep
+from cotexd.operations import (
+    accounts,
+    check,
+    cursors,
+    events,
+    members,
+    nodes,
+    repositories,
+    secrets,
+    upkeep,
+)
 from cotexd.operations.accounts import Account
+from cotexd.operations.nodes import Server
 from cotexd.operations.repositories import Tracked
 from cotexd.store import Store, copy, dialect, moving, touch_private
 from cotexd.store.copy import Copied, Copy
@@ -332,3 +343,34 @@ def test_the_log_keeps_its_name_though_the_file_beside_it_lags_and_is_of_another
     assert there.run(file.check) is False
     file.close()
     assert there.look(events.log).epoch == epoch
+
+
+def test_a_target_on_which_a_server_runs_is_refused(full: Store, other: Other, url: str, clock: Clock):
+    there = other(url)
+    there.run(nodes.beat, Server("n", "http://there", "1.0", 1, 0, clock()))
+    with pytest.raises(Conflict, match="A server runs"):
+        copied(full, url, clock)
+    full.run(accounts.create, "eve")
+
+
+def test_a_target_that_has_a_secret_is_not_empty(full: Store, other: Other, url: str, clock: Clock):
+    there = other(url)
+    there.run(secrets.put, secrets.GITHUB_TOKEN, "ghp_other")
+    with pytest.raises(Conflict, match="not empty"):
+        copied(full, url, clock)
+    assert there.look(secrets.get, secrets.GITHUB_TOKEN) == "ghp_other"
+
+
+def test_what_is_purged_while_a_copy_is_held_up_is_purged_in_it(
+    full: Store, other: Other, hello: Tracked, url: str, clock: Clock
+):
+    def held_up(events: int) -> None:
+        making._held -= moving.HELD.total_seconds() + 1
+        clock.forward(RETENTION + timedelta(days=1))
+        while full.run(upkeep.purge, RETENTION):
+            pass
+        making._progress = lambda _: None
+
+    making = Copy(full.dialect, dialect.of(url, lambda _: None), "new", clock, held_up)
+    making.run()
+    assert same(full, other(url))
