@@ -1,6 +1,6 @@
 """What a WebSocket that waits costs: memory per connection, against plain Sanic's.
 
-The resident memory of the server's process with all connected, less that with the first hundred (which have brought
+The resident memory of the server's process with all connected, less that with the first thousand (which have brought
 in what every connection shares), for each connection between. Every one of them has had an event before it is counted,
 so that it is through with whatever opening it cost. The kernel's buffers are not in it; they are the same for both.
 """
@@ -13,7 +13,7 @@ from bench.figure import Result, Row, Run
 from bench.process import Broken
 from bench.server import Server
 
-FIRST = 100
+FIRST = 1000
 CONNECTIONS = 5000
 _SETTLED = 0.005
 """of the memory: less than that is no longer a change"""
@@ -21,7 +21,7 @@ _LOOKS = 20
 
 
 def measure(run: Run) -> Result:
-    count = 2000 if run.quick else CONNECTIONS
+    count = 4000 if run.quick else CONNECTIONS
     with server.cotexd(run.root, server.prepare(run.folder("idle"))) as ours:
         ours_kb = _per_connection(run, ours, count)
     with server.plain(run.root) as plain:
