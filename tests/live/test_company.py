@@ -176,7 +176,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 async def test_each_gets_every_event_once_and_in_order_whatever_the_others_do(
     store: Store, hub: Hub, hello: Tracked, steps: list[tuple[str, int]]
