@@ -9,7 +9,6 @@ import subprocess
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from fakegithub import FakeGitHub
 from fakegithub.description import Description
 from hooked import World
 from sanic import Sanic
+from tables import another_postgres
 
 from cotexd.appliance import Appliance
 from cotexd.config import Settings
@@ -65,17 +65,10 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "sqlite":
         yield ""
         return
-    server = request.getfixturevalue("postgres")
-    if server is None:
-        if os.environ.get("CI"):
-            pytest.fail("No PostgreSQL server could be started, and CI is set.")
-        pytest.skip("NO POSTGRESQL SERVER COULD BE STARTED: nothing is tested on it.")
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    yield urlsplit(server)._replace(path=f"/{name}").geturl().replace("postgresql:", "postgresql:", 1)
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    url = another_postgres(request)
+    yield url
+    with psycopg.connect(request.getfixturevalue("postgres"), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {urlsplit(url).path.strip('/')} WITH (FORCE)")
 
 
 class Clock:

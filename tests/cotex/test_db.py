@@ -207,8 +207,6 @@ def empty(request: pytest.FixtureRequest, tmp_path: Path, database: str) -> str:
 def test_a_copy_takes_all_to_the_other_kind_of_database_while_a_server_runs(
     cotex, octo: Tracked, database: str, tmp_path: Path, request: pytest.FixtureRequest
 ):
-    if request.getfixturevalue("postgres") is None:
-        pytest.skip("NO POSTGRESQL SERVER: nothing is copied to it or from it.")
     url = empty(request, tmp_path, database)
     server = cotex.serve()
     assert cotex("event", "send", "--repo", "octo/hello").code == 0

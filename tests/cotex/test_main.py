@@ -19,6 +19,7 @@ import typer.main
 from actors import logged, push
 from fakegithub import FakeGitHub
 from receiver import Receiver
+from tables import another_postgres
 
 from cotex import main
 from cotexd import __version__
@@ -284,7 +285,7 @@ def test_the_example_in_a_help_does_what_it_says(
         # The port of the example may be taken here, and its database is somebody else's.
         stand_ins = {"9000": "0"}
         if "postgresql:" in example:
-            stand_ins["postgresql://cotex@db/cotex"] = private_postgres(request)
+            stand_ins["postgresql://cotex@db/cotex"] = another_postgres(request)
         served = cotex.serve(*(stand_ins.get(argument, argument) for argument in arguments[1:]))
         assert served.end().code == 0
     elif arguments[0] == "tail":
@@ -328,7 +329,7 @@ def test_the_example_in_a_help_does_what_it_says(
         elif arguments[:2] == ["db", "restore"]:
             assert cotex("db", "backup", arguments[2]).code == 0
         elif arguments[:2] == ["db", "copy"] and "postgresql:" in example:
-            arguments[3] = private_postgres(request)
+            arguments[3] = another_postgres(request)
         done = cotex(*arguments)
         assert done.code == 0, done.err
         if "--json" in arguments:
@@ -381,15 +382,6 @@ def put_an_event(cotex) -> None:
     store = Store("", cotex.data)
     logged(store, store.look(repositories.find, "octo/hello"), payload=push())
     store.close()
-
-
-def private_postgres(request: pytest.FixtureRequest) -> str:
-    url: str | None = request.getfixturevalue("postgres")
-    if url is None:
-        if os.environ.get("CI"):
-            pytest.fail("No PostgreSQL server could be started, and CI is set.")
-        pytest.skip("NO POSTGRESQL SERVER COULD BE STARTED: nothing is tested on it.")
-    return url
 
 
 @pytest.mark.parametrize("words", [words for words in COMMANDS if words != ("serve",)], ids=" ".join)

@@ -64,8 +64,6 @@ def test_what_went_in_comes_out_on_the_same_database(full: Store):
 def test_what_went_in_comes_out_on_the_other_database(
     full: Store, other: Other, database: str, request: pytest.FixtureRequest
 ):
-    if not database and request.getfixturevalue("postgres") is None:
-        pytest.skip("NO POSTGRESQL SERVER: nothing is restored on it.")
     there = other("" if database else another_postgres(request))
     restored(written(full), there)
     before, after = rows_of(full), rows_of(there)

@@ -44,8 +44,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if not request.param:
         touch_private(tmp_path / "new.db")
         return f"sqlite:///{tmp_path / 'new.db'}"
-    if request.getfixturevalue("postgres") is None:
-        pytest.skip("NO POSTGRESQL SERVER: nothing is copied to it.")
     return another_postgres(request)
 
 
