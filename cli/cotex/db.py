@@ -1,7 +1,6 @@
 """`cotex db`"""
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from cotexd.config import Settings
 from cotexd.errors import Invalid, NotFound
 from cotexd.operations import backups, nodes, upkeep
 from cotexd.operations import check as checks
-from cotexd.store import StoreFiles, make_private, moving, touch_private, url_of, utc_now
+from cotexd.store import StoreFiles, files, make_private, moving, touch_private, url_of, utc_now
 from cotexd.store import backup as backups_of
 from cotexd.store import copy as copies
 from cotexd.store import dialect as dialects
@@ -196,12 +195,16 @@ def copy(
         )
         return
     there = dialects.of(to, time.sleep)
+    shown_as = dialects.redacted(to)
     if isinstance(there, dialects.Sqlite):
         touch_private(there.path)
+        shown_as = f"sqlite:///{there.path.resolve()}"
+    if shown_as == dialects.HIDDEN:
+        raise dialects.not_a_url(to)
     with view.progress("events") as shown:
-        done = copies.Copy(here, there, dialects.redacted(to), utc_now, shown).run()
+        done = copies.Copy(here, there, shown_as, utc_now, shown).run()
     if as_json:
-        view.document({"to": dialects.redacted(to), **asdict(done)})
+        view.document({"to": shown_as, **asdict(done)})
         return
     view.say(
         f"{done.events} events and {done.rows} other rows, compared by their hashes; the log up to {done.head}."
@@ -260,8 +263,8 @@ def _put_key(path: Path, key: str) -> None:
         if path.read_text().strip() == key:
             return
         path.rename(path.with_name(f"{path.name}.{utc_now():%Y%m%d%H%M%S}"))
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(key + "\n")
+    with files.whole(path) as half:
+        half.write_text(key + "\n")
 
 
 def _show_check(found: checks.Checked, *, as_json: bool) -> None:

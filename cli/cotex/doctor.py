@@ -9,7 +9,7 @@ import typer
 
 from cotex import local, view
 from cotexd.config import Settings
-from cotexd.errors import CotexError
+from cotexd.errors import CotexError, Unavailable
 from cotexd.flows import doctor as flows
 from cotexd.flows.access import Access
 from cotexd.flows.billing import Account
@@ -52,6 +52,9 @@ def _look(context: typer.Context, *, fix: bool) -> list[Finding]:
     try:
         found.append(flows.files(current.data_dir, _secret_files(current), fix=fix))
         with local.opened(context) as store:
+            if (moved_to := store.describe().moved_to) is not None:
+                hint = "Start the server with that one (COTEX_DATABASE), or: cotex db copy --undo"
+                raise Unavailable(f"The database has moved to {moved_to}.", hint=hint)
             found += asyncio.run(_examine(store, current))
     except CotexError as error:
         found.append(Finding("database", "fail", error.message, error.hint))

@@ -1,6 +1,7 @@
 """Backups that the server makes by itself, and the old ones that it deletes."""
 
 import re
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import structlog
 from cotexd import __version__
 from cotexd.errors import Failed
 from cotexd.operations import backups
-from cotexd.store import Store, Tx, backup
+from cotexd.store import Store, Tx, backup, files
 
 _NAME = re.compile(r"cotex-\d{8}T\d{6}Z\.backup")
 """what we have made; nothing else in the folder is ours to delete"""
@@ -38,22 +39,28 @@ class Backups:
         """
         if not self._every or not await self._store.write(backups.claim, self._every):
             return
-        head = await self._store.read(self._write)
-        await self._store.write(backups.note, scheduled=True)
-        gone = self._prune()
+        try:
+            head = await self._store.read(self._write)
+            await self._store.write(backups.note, scheduled=True)
+            gone = self._prune()
+        except OSError as error:
+            raise Failed(f"The backups in {self._folder} cannot be kept: {error.strerror}.") from error
         _logger.info("backed_up", head=head.head, folder=str(self._folder), deleted=gone)
 
     def _write(self, tx: Tx) -> backup.Head:
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise Failed(
-                f"The folder {self._folder} of the backups cannot be made: {error.strerror}."
-            ) from error
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._delete_halves()
         file = self._folder / f"cotex-{tx.now:%Y%m%dT%H%M%SZ}.backup"
         key = self._key or self._store.files.key.read_text().strip()
         with backup.new_file(file) as out:
             return backup.write(tx, self._store.dialect, out, version=__version__, key=key)
+
+    def _delete_halves(self) -> None:
+        """Those of servers that were killed: on a disk that fills, each attempt would leave one."""
+        old = time.time() - backups.CLAIM.total_seconds()
+        for each in self._folder.glob(f".cotex-*{files.HALF}"):
+            if each.stat().st_mtime < old:
+                each.unlink(missing_ok=True)
 
     def _prune(self) -> int:
         ours = sorted(each for each in self._folder.iterdir() if _NAME.fullmatch(each.name))

@@ -160,9 +160,7 @@ async def _bounded(check: str, look: Awaitable[Finding], within: float) -> Findi
 async def _database(patient: Patient) -> Finding:
     about = await asyncio.to_thread(patient.store.describe)
     told = f"{about.engine}, {about.size_bytes / 2**20:.1f} MiB"
-    await (
-        patient.store.flush()
-    )  # it takes writes: a disk that is read-only, or a database that has moved, does not
+    await patient.store.flush()  # it takes writes: a disk that is read-only does not
     try:
         damage = await asyncio.to_thread(patient.store.dialect.damage, LONG)
     except Unavailable as error:

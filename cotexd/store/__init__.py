@@ -89,6 +89,8 @@ class Description:
     """without its password"""
     schema: int
     size_bytes: int
+    moved_to: str | None
+    """the URL of the database that is written in this one's place, without its password"""
 
 
 class Store:
@@ -164,6 +166,7 @@ class Store:
                 url=redacted(self.url),
                 schema=migrations.schema_of(tx.database),
                 size_bytes=self.dialect.size(tx.database),
+                moved_to=moving.value(tx.database, moving.MOVED_TO),
             )
         )
 

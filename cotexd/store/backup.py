@@ -6,7 +6,6 @@ without that end, or with another, was cut or damaged, and restores nothing.
 """
 
 import hashlib
-import os
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ import peewee
 import zstandard
 
 from cotexd.errors import Conflict, Failed, Invalid
-from cotexd.store import migrations, moving, rows
+from cotexd.store import files, migrations, moving, rows
 from cotexd.store.dialect import Dialect
 from cotexd.store.models import ALL, NODE_ALIVE, Lineage, LogState, Node, bound, table_of
 from cotexd.store.transaction import Tx
@@ -70,19 +69,13 @@ def new_file(file: Path) -> Iterator[BinaryIO]:
     :raises Conflict: something has that name
     :raises Failed: it cannot be written
     """
-    if file.exists():
-        raise Conflict(f"{file} is there already.", hint="Name another file: nothing is overwritten.")
-    half = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+        if file.exists():
+            raise Conflict(f"{file} is there already.", hint="Name another file: nothing is overwritten.")
+        with files.whole(file) as half, half.open("wb") as out:
             yield out
-            out.flush()
-            os.fsync(out.fileno())
-        half.rename(file)
     except OSError as error:
         raise Failed(f"{file} cannot be written: {error.strerror}.") from error
-    finally:
-        half.unlink(missing_ok=True)
 
 
 def write(
@@ -149,7 +142,7 @@ def restore(
         count = 0
         for portion in source.portions():
             table = head.tables[portion.table]
-            rows.insert(database, table.name, table.columns, portion.rows)
+            dialect.insert(database, table.name, table.columns, portion.rows)
             count += len(portion.rows)
             progress(count)
         migrations.take_steps(database, dialect, head.schema, migrations.SCHEMA)

@@ -12,7 +12,7 @@ on, what came in between would be in neither log.
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -34,7 +34,6 @@ HOLD_EVERY = 30.0
 """seconds between two words to the source that it is still being copied"""
 T = TypeVar("T")
 _COLUMNS = rows.columns_of(Event)
-_PAYLOAD = _COLUMNS.index("payload")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +75,15 @@ class Copy:
     def run(self) -> Copied:
         """Copy all of it, and close the source.
 
-        :raises Conflict: the target is not empty, or another copy's; or the source has moved to another one, or is not
-            whole itself
+        :raises Conflict: the target is not empty, the source itself, or another copy's; or the source has moved to
+            another one, or is not whole itself
         :raises Failed: the target has not what was written to it
         :raises Unavailable: one of the two cannot be used right now; what was copied stays
         """
         try:
             with dialects.unavailable():
+                if self._is_through():
+                    return self._what_is_there()
                 self._prepare()
                 while self._copy_events():
                     self._hold()
@@ -99,34 +100,57 @@ class Copy:
             for database in (self._from, self._marks, self._to):
                 database.close()
 
+    def _is_through(self) -> bool:
+        """It was killed after its very last step."""
+        self._epoch = self._in(self._source, self._from, lambda: _epoch(self._from), write=False)
+        return (
+            moving.value(self._from, moving.MOVED_TO) == self._url
+            and "log_state" in self._to.get_tables()
+            and _epoch(self._to) == self._epoch
+            and moving.value(self._to, moving.COPIED_FROM) is None
+        )
+
+    def _what_is_there(self) -> Copied:
+        counts = {each: _count(self._to, table_of(each)) for each in rows.KEPT if each is not LogState}
+        head = int(_one(self._to, "SELECT head FROM log_state"))
+        return Copied(counts.pop(Event), sum(counts.values()), head, 0.0)
+
     def _prepare(self) -> None:
-        epoch = self._in(self._source, self._from, lambda: _epoch(self._from), write=False)
-        self._epoch = epoch
         if moving.value(self._from, moving.COPIED_FROM) is not None:
             raise Conflict("This database is itself the beginning of a copy.", hint="Finish that one first.")
+        if set(self._to.get_tables()) & {table_of(each) for each in rows.KEPT}:
+            self._check_free()
         migrations.migrate(self._to, self._target)
 
         def claim() -> int:
-            begun = moving.value(self._to, moving.COPIED_FROM)
-            events = int(_one(self._to, "SELECT COUNT(*) FROM event"))
-            if _one(self._to, f"SELECT COUNT(*) FROM node WHERE seen_at > {_alive_since(self._clock())}"):  # noqa: S608
-                raise Conflict("A server runs on the target.", hint="Stop it first.")
-            used = ('SELECT COUNT(*) FROM "user"', "SELECT COUNT(*) FROM sealed_secret")
-            if begun is None and (events or any(_one(self._to, each) for each in used)):
-                raise Conflict(
-                    "The target is not empty.", hint="Name an empty database: nothing is written over."
-                )
-            if begun not in {None, epoch}:
-                raise Conflict(
-                    "The target has the beginning of another database's copy.", hint="Name an empty database."
-                )
-            moving.put(self._to, moving.COPIED_FROM, epoch)
-            return events
+            self._check_free()
+            moving.put(self._to, moving.COPIED_FROM, self._epoch)
+            return _count(self._to, "event")
 
         self._copied = self._in(self._target, self._to, claim)
+        if moving.value(self._from, moving.COPIED_FROM) is not None:
+            self._in(self._target, self._to, lambda: moving.take_away(self._to, moving.COPIED_FROM))
+            raise Conflict("The target is this database itself.", hint="Name another one, an empty one.")
         self._hold()
         if self._copied:
             self._in(self._target, self._to, self._catch_up)
+
+    def _check_free(self) -> None:
+        """The target has nothing, or the beginning of this copy."""
+        not_empty = Conflict(
+            "The target is not empty.", hint="Name an empty database: nothing is written over."
+        )
+        if "schema_version" not in self._to.get_tables():
+            raise not_empty
+        begun = moving.value(self._to, moving.COPIED_FROM)
+        if _count(self._to, "node", f"seen_at > {_alive_since(self._clock())}"):
+            raise Conflict("A server runs on the target.", hint="Stop it first.")
+        if begun is None and any(_count(self._to, each) for each in ("event", "user", "sealed_secret")):
+            raise not_empty
+        if begun not in {None, self._epoch}:
+            raise Conflict(
+                "The target has the beginning of another database's copy.", hint="Name an empty database."
+            )
 
     def _check_claim(self) -> None:
         """Another copy may have come to its end meanwhile, and a server have been started on it."""
@@ -143,7 +167,11 @@ class Copy:
             f"UPDATE event SET summary = NULL, payload = NULL WHERE seq <= {mark} AND payload IS NOT NULL",  # noqa: S608
             (floor,),
         )
-        gone = sorted(_seqs(self._to) - _seqs(self._from))
+        gone: list[int] = []
+        for some in self._target.stream(self._to, "SELECT seq FROM event ORDER BY seq"):
+            there = {seq for (seq,) in some}
+            between = f"SELECT seq FROM event WHERE seq BETWEEN {min(there):d} AND {max(there):d}"  # noqa: S608
+            gone += there - {seq for (seq,) in self._from.execute_sql(between).fetchall()}
         self._to.cursor().executemany(f"DELETE FROM event WHERE seq = {mark}", [(seq,) for seq in gone])  # noqa: S608
         self._copied -= len(gone)
 
@@ -188,30 +216,31 @@ class Copy:
     def _copy_events(self) -> bool:
         """Copy a portion; False if there was none."""
         after = int(_one(self._to, "SELECT COALESCE(MAX(seq), 0) FROM event"))
-        some = self._in(self._source, self._from, lambda: self._events_after(after), write=False)
+        some = self._in(self._source, self._from, lambda: self._portion_after(after), write=False)
         if not some:
             return False
 
         def put() -> None:
             self._check_claim()
-            rows.insert(self._to, "event", _COLUMNS, some)
+            self._target.insert(self._to, "event", _COLUMNS, some)
             there = self._to.execute_sql(f"{_log(self._to)} ORDER BY seq", (after,)).fetchall()
-            _compare("event", some, [rows.plain(Event, row) for row in there])
+            _compare("event", _digests(some), _digests(rows.plain(Event, row) for row in there))
 
         self._in(self._target, self._to, put)
         self._copied += len(some)
         self._progress(self._copied)
         return True
 
-    def _events_after(self, after: int) -> list[rows.Row]:
-        found: list[rows.Row] = []
-        size = 0
-        for row in self._from.execute_sql(f"{_log(self._from)} ORDER BY seq LIMIT {PORTION:d}", (after,)):
-            found.append(rows.plain(Event, row))
-            size += len(row[_PAYLOAD] or b"")
+    def _portion_after(self, after: int) -> list[rows.Row]:
+        upto = size = 0
+        sizes = "SELECT seq, COALESCE(LENGTH(payload), 0) FROM event"
+        query = f"{sizes} WHERE seq > {self._from.param} ORDER BY seq LIMIT {PORTION:d}"
+        for seq, length in self._from.execute_sql(query, (after,)).fetchall():
+            upto, size = seq, size + length
             if size > PORTION_BYTES:
                 break
-        return found
+        query = f"{_log(self._from)} AND seq <= {self._from.param} ORDER BY seq"
+        return [rows.plain(Event, row) for row in self._from.execute_sql(query, (after, upto)).fetchall()]
 
     def _copy_the_rest(self) -> tuple[int, int]:
         """All but the log, in the place of what a new database has; with that, the target is open.
@@ -239,16 +268,19 @@ class Copy:
     def _copy_table(self, model: type[peewee.Model]) -> int:
         name, columns = table_of(model), rows.columns_of(model)
         query = rows.selecting(name, columns)
-        here: list[rows.Row] = []
 
-        def take() -> None:
+        def take() -> list[bytes]:
+            here: list[bytes] = []
             for some in self._source.stream(self._from, query):
                 fresh = [rows.plain(model, row) for row in some]
-                rows.insert(self._to, name, columns, fresh)
-                here.extend(fresh)
+                self._target.insert(self._to, name, columns, fresh)
+                here += _digests(fresh)
+            return here
 
-        self._in(self._source, self._from, take, write=False)
-        there = [rows.plain(model, row) for row in self._to.execute_sql(query).fetchall()]
+        here = self._in(self._source, self._from, take, write=False)
+        there: list[bytes] = []
+        for some in self._target.stream(self._to, query):
+            there += _digests(rows.plain(model, row) for row in some)
         _compare(name, here, there)
         return len(here)
 
@@ -319,10 +351,6 @@ def _alive_since(now: datetime) -> int:
     return Node.seen_at.db_value(now - NODE_ALIVE) or 0
 
 
-def _seqs(database: peewee.Database) -> set[int]:
-    return {seq for (seq,) in database.execute_sql("SELECT seq FROM event").fetchall()}
-
-
 def _epoch(database: peewee.Database) -> str:
     return str(_one(database, "SELECT epoch FROM log_state"))
 
@@ -331,12 +359,16 @@ def _one(database: peewee.Database, query: str) -> Any:
     return database.execute_sql(query).fetchone()[0]
 
 
-def _compare(name: str, here: Sequence[rows.Row], there: Sequence[rows.Row]) -> None:
+def _count(database: peewee.Database, table: str, condition: str = "TRUE") -> int:
+    return int(_one(database, f'SELECT COUNT(*) FROM "{table}" WHERE {condition}'))  # noqa: S608  # our own names
+
+
+def _compare(name: str, here: list[bytes], there: list[bytes]) -> None:
     """In no order: the two databases sort text differently.
 
     :raises Failed: they are not the same rows
     """
-    if _digests(here) != _digests(there):
+    if sorted(here) != sorted(there):
         raise Failed(
             f"The target has not what was written to it (in {name}).",
             hint="Look at its server's log; then empty it, and copy again.",
@@ -344,4 +376,4 @@ def _compare(name: str, here: Sequence[rows.Row], there: Sequence[rows.Row]) -> 
 
 
 def _digests(some: Iterable[rows.Row]) -> list[bytes]:
-    return sorted(hashlib.sha256(msgspec.msgpack.encode(row)).digest() for row in some)
+    return [hashlib.sha256(msgspec.msgpack.encode(row)).digest() for row in some]

@@ -4,14 +4,13 @@ Both give the store the same four things: a write transaction that waits for eve
 read transaction that sees one moment, a sign that another process wrote, and a lock for migrations.
 """
 
-import os
 import re
 import select
 import sqlite3
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 import peewee
 
 from cotexd.errors import Failed, Invalid, Unavailable
+from cotexd.store import files
 
 BUSY_TIMEOUT = 8.0
 """seconds; GitHub waits 10 s for an answer and does not try again"""
@@ -28,6 +28,8 @@ WATCH_INTERVAL = 0.25
 PORTION = 200
 """rows of a long query that are in memory at once; a payload may have megabytes"""
 _URL = re.compile(r"[a-z][a-z0-9+]*://[^/?#]*(/[^?#]*)?(\?[^#]*)?")
+HIDDEN = "***"
+"""in the place of a URL that cannot be shown"""
 _CHANNEL = "cotexd_log"
 _MIGRATION_LOCK = 0x636F746578  # "cotex"
 
@@ -81,6 +83,12 @@ class Dialect(ABC):
         """The rows of a query in portions, within a transaction, however many there are."""
 
     @abstractmethod
+    def insert(
+        self, database: peewee.Database, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+    ) -> None:
+        """Insert many rows, within a transaction, as quickly as the database takes them."""
+
+    @abstractmethod
     def count_on(self, database: peewee.Database, table: str, column: str) -> None:
         """Let a column that counts by itself go on after the highest number that is there."""
 
@@ -94,7 +102,10 @@ class Dialect(ABC):
 
     @abstractmethod
     def snapshot(self, name: str) -> None:
-        """Keep a copy of the whole database under another name, if it is one file; one that is there already stays."""
+        """Keep a copy of the whole database beside it, if it is one file.
+
+        :raises Failed: it cannot be written there
+        """
 
     def translate(self, sql: str) -> str:
         for name, meaning in self.translations.items():
@@ -187,16 +198,17 @@ class Sqlite(Dialect):
 
     def snapshot(self, name: str) -> None:
         kept = self.path.with_name(f"{self.path.name}.{name}")
-        if kept.exists():
-            return
-        half = kept.with_name(f"{kept.name}.{os.getpid()}")
         try:
-            half.touch(mode=0o600)
-            with closing(sqlite3.connect(self.path)) as here, closing(sqlite3.connect(half)) as there:
+            with (
+                files.whole(kept) as half,
+                closing(sqlite3.connect(self.path)) as here,
+                closing(sqlite3.connect(half)) as there,
+            ):
                 here.backup(there)
-            half.rename(kept)
-        finally:
-            half.unlink(missing_ok=True)
+        except OSError as error:
+            raise Failed(
+                f"The copy {kept} cannot be made: {error.strerror}.", hint="Make room for it."
+            ) from error
 
     def identity(self, database: peewee.Database) -> str:  # noqa: ARG002  # a file has none
         return ""
@@ -209,6 +221,12 @@ class Sqlite(Dialect):
         cursor = database.execute_sql(query)
         while rows := cursor.fetchmany(PORTION):
             yield rows
+
+    def insert(
+        self, database: peewee.Database, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+    ) -> None:
+        marks = ", ".join("?" * len(columns))
+        database.cursor().executemany(f"INSERT INTO {_listed(table, columns)} VALUES ({marks})", rows)  # noqa: S608  # our own names
 
     def count_on(self, database: peewee.Database, table: str, column: str) -> None:
         """SQLite does so by itself."""
@@ -264,10 +282,7 @@ class Postgres(Dialect):
         try:
             conninfo_to_dict(url)
         except ProgrammingError:
-            raise Invalid(
-                f'"{redacted(url)}" is not the URL of a database.',
-                hint="Write a % in it as %25, an @ as %40, a / as %2F.",
-            ) from None
+            raise not_a_url(url) from None
         self._url = url
 
     def open(self, *, read_only: bool) -> peewee.Database:
@@ -286,7 +301,10 @@ class Postgres(Dialect):
         try:
             database.execute_sql("BEGIN")
             # Every writer in every process waits here: what BEGIN IMMEDIATE is to SQLite.
-            database.execute_sql("SELECT 1 FROM log_state WHERE id = 1 FOR UPDATE")
+            if database.execute_sql("SELECT 1 FROM log_state WHERE id = 1 FOR UPDATE").fetchone() is None:
+                raise Failed(
+                    "The database is damaged: its log's state is gone.", hint="Restore it from a backup."
+                )
         except (peewee.OperationalError, peewee.InterfaceError):
             # The server restarted, or the connection was cut: the next batch opens a new one.
             database.close()
@@ -338,6 +356,13 @@ class Postgres(Dialect):
             yield rows
         database.execute_sql("CLOSE portions")
 
+    def insert(
+        self, database: peewee.Database, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+    ) -> None:
+        with database.cursor().copy(f"COPY {_listed(table, columns)} FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+
     def count_on(self, database: peewee.Database, table: str, column: str) -> None:
         database.execute_sql(
             f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'), COALESCE(MAX({column}), 0) + 1, false)"  # noqa: S608  # our own names
@@ -386,6 +411,13 @@ def of(url: str, sleep: Callable[[float], object]) -> Dialect:
     )
 
 
+def not_a_url(url: str) -> Invalid:
+    return Invalid(
+        f'"{redacted(url)}" is not the URL of a database.',
+        hint="Write a % in it as %25, an @ as %40, a / as %2F, a # as %23.",
+    )
+
+
 def redacted(url: str) -> str:
     """The URL without its password, wherever it stands in it, to be shown to people.
 
@@ -399,7 +431,7 @@ def redacted(url: str) -> str:
     except ValueError:
         odd = True
     if odd:
-        return "***"
+        return HIDDEN
     host = parts.netloc.rpartition("@")[2]
     netloc = f"{parts.username or ''}:***@{host}" if parts.password else parts.netloc
     query = "&".join(f"{name}={'***' if 'pass' in name else value}" for name, value in parse_qsl(parts.query))
@@ -439,6 +471,12 @@ def unavailable() -> Iterator[None]:
                 hint="Restore it from a backup.",
             ) from error
         raise
+
+
+def _listed(table: str, columns: Sequence[str]) -> str:
+    """A table and some of its columns, as an INSERT names them."""
+    names = ", ".join(f'"{each}"' for each in columns)
+    return f'"{table}" ({names})'
 
 
 def _first_line(error: Exception) -> str:

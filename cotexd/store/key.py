@@ -1,11 +1,11 @@
 """Which key opens this database. It is made once, on the first start, and never a second time."""
 
-import os
 import stat
 from pathlib import Path
 
 from cotexd.domain.vault import Vault, new_key
 from cotexd.errors import Failed
+from cotexd.store import files
 from cotexd.store.models import Setting
 
 _FINGERPRINT = "key_fingerprint"
@@ -55,9 +55,9 @@ def _read(path: Path) -> str:
 
 def _make(path: Path) -> str:
     key = new_key()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(key + "\n")
-        file.flush()
-        os.fsync(descriptor)
+    try:
+        with files.whole(path) as half:
+            half.write_text(key + "\n")
+    except OSError as error:
+        raise Failed(f"The key {path} cannot be written: {error.strerror}.") from error
     return key

@@ -265,12 +265,8 @@ SCHEMA = len(STEPS)
 def migrate(database: peewee.Database, dialect: Dialect) -> int:
     """Bring the schema up to date; returns how many steps ran.
 
-    :raises Failed: the database was made by a newer version
+    :raises Failed: the database was made by a newer version, or cannot be kept as it was before
     """
-    if "schema_version" in database.get_tables():
-        before = database.execute_sql("SELECT version FROM schema_version").fetchone()
-        if before is not None and 0 < before[0] < SCHEMA:
-            dialect.snapshot(f"schema-{before[0]}")
     with bound(database), dialect.migrating(database):
         database.execute_sql("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
         if database.execute_sql("SELECT 1 FROM schema_version").fetchone() is None:
@@ -281,6 +277,8 @@ def migrate(database: peewee.Database, dialect: Dialect) -> int:
                 f"The database has schema {found}, and this version knows schemas up to {SCHEMA}.",
                 hint="Start a version of cotexd that is at least as new as the one that was used before.",
             )
+        if 0 < found < SCHEMA:
+            dialect.snapshot(f"schema-{found}")
         take_steps(database, dialect, found, SCHEMA)
         if found == 0:
             _seed()

@@ -57,8 +57,9 @@ def refuse(database: peewee.Database) -> None:
     )
     if MOVED_TO in found:
         raise Moved(
-            f"The database has moved to {found[MOVED_TO]}: this one is read, and not written any more.",
-            hint="Start the server with the new one (COTEX_DATABASE). To go on with this one: cotex db copy --undo.",
+            "The database has moved: this one is read, and not written any more.",
+            hint="Start the server with the new one, which cotex db status names (COTEX_DATABASE). "
+            "To go on with this one: cotex db copy --undo.",
         )
     if found:
         raise Moved(

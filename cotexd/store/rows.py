@@ -1,5 +1,6 @@
 """Whole tables as plain rows, the same for both databases: what a backup and a copy are made of."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,18 +27,18 @@ def selecting(name: str, columns: Sequence[str]) -> str:
 
 def plain(model: type[peewee.Model], row: Sequence[Any]) -> Row:
     """A row as both databases take it: SQLite knows no booleans."""
-    fields = fields_of(model)
-    return [
-        bool(value) if isinstance(field, peewee.BooleanField) and value is not None else value
-        for field, value in zip(fields, row, strict=True)
-    ]
+    values = list(row)
+    for place in _booleans_of(model):
+        if values[place] is not None:
+            values[place] = bool(values[place])
+    return values
 
 
-def insert(database: peewee.Database, name: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    names = ", ".join(f'"{each}"' for each in columns)
-    marks = ", ".join([database.param] * len(columns))
-    statement = f'INSERT INTO "{name}" ({names}) VALUES ({marks})'  # noqa: S608  # names of our own tables
-    database.cursor().executemany(statement, rows)
+@functools.cache
+def _booleans_of(model: type[peewee.Model]) -> tuple[int, ...]:
+    return tuple(
+        place for place, field in enumerate(fields_of(model)) if isinstance(field, peewee.BooleanField)
+    )
 
 
 def count_on(database: peewee.Database, dialect: Dialect) -> None:

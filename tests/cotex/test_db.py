@@ -220,7 +220,7 @@ def test_a_copy_takes_all_to_the_other_kind_of_database_while_a_server_runs(
     assert httpx.get(f"{server.url}/livez").status_code == 200
     assert numbers(cotex) == [1, 2]
     token = cotex("user", "token", "ada")
-    assert (token.code, "has moved to" in token.err) == (1, True)
+    assert (token.code, "has moved" in token.err) == (1, True)
     assert server.end().code == 0
     assert cotex("db", "check", COTEX_DATABASE=url).code == 0
     cotex.serve(COTEX_DATABASE=url)
@@ -233,9 +233,11 @@ def test_a_copy_is_undone_and_says_so(cotex, octo: Tracked, tmp_path: Path):
     done = cotex("db", "copy", "--to", f"sqlite:///{tmp_path / 'new.db'}")
     assert done.code == 0
     assert "refuses writes from now on" in done.err
+    assert cotex("db", "status", "--json").json["moved_to"] == f"sqlite:///{tmp_path / 'new.db'}"
     assert (tmp_path / "new.db").stat().st_mode & 0o077 == 0
     assert cotex("user", "add", "eve").code == 1
     assert "written again" in cotex("db", "copy", "--undo").err
+    assert cotex("db", "status", "--json").json["moved_to"] is None
     assert cotex("user", "add", "eve").code == 0
 
 
@@ -261,6 +263,28 @@ def test_a_url_that_the_driver_cannot_read_is_refused_without_its_password(
     done = cotex("db", "copy", COTEX_COPY_TO=f"postgresql://u:{password}@db/cotex")
     assert (done.code, "is not the URL of a database" in done.err) == (2, True)
     assert "hunter" not in done.out + done.err
+
+
+@pytest.mark.postgres
+def test_a_url_that_could_not_be_shown_is_refused(cotex, octo: Tracked):
+    """The source remembers where it moved as it is shown, and two such would look the same."""
+    done = cotex("db", "copy", COTEX_COPY_TO="postgresql://u:hunter#2@db/cotex")
+    assert (done.code, "is not the URL of a database" in done.err) == (2, True)
+    assert "hunter" not in done.out + done.err
+    assert cotex("user", "add", "eve").code == 0
+
+
+def test_a_copy_into_a_relative_file_is_known_by_its_whole_path(
+    cotex, octo: Tracked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    done = cotex("db", "copy", "--to", "sqlite:///new.db", "--json")
+    assert done.json["to"] == f"sqlite:///{tmp_path}/a/new.db"
+    assert (tmp_path / "a" / "new.db").exists()
+    monkeypatch.chdir(tmp_path)
+    again = cotex("db", "copy", "--to", "sqlite:///new.db", "--json")
+    assert (again.code, "has moved to" in again.err) == (4, True)
 
 
 def test_one_that_has_moved_can_be_backed_up_and_undone_where_its_target_is_in_the_environment(

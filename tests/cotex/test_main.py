@@ -111,7 +111,7 @@ KEYS = {
     "log show": LEVEL,
     "log reset": LEVEL,
     "db status": {
-        *("engine", "url", "schema", "size_bytes", "users", "repositories", "events", "oldest"),
+        *("engine", "url", "schema", "size_bytes", "moved_to", "users", "repositories", "events", "oldest"),
         *("epoch", "head", "floor"),
     },
     "db migrate": {"migrated", "schema"},

@@ -1,4 +1,6 @@
+import os
 import stat
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +13,7 @@ from cotexd.errors import Failed
 from cotexd.flows.backups import Backups
 from cotexd.operations import backups
 from cotexd.operations.repositories import Tracked
-from cotexd.store import Store, backup
+from cotexd.store import Store, backup, files
 
 DAY = timedelta(days=1)
 
@@ -96,12 +98,24 @@ async def test_unless_it_is_asked_for_none_is_made(serving: Store, folder: Path)
     assert not folder.exists()
 
 
+async def test_what_killed_servers_left_half_goes_and_what_is_being_written_stays(
+    serving: Store, folder: Path
+):
+    folder.mkdir(parents=True)
+    left, written = folder / f".cotex-1{files.HALF}", folder / f".cotex-2{files.HALF}"
+    for half, age in ((left, backups.CLAIM.total_seconds() + 60), (written, 60)):
+        half.touch()
+        os.utime(half, (time.time() - age,) * 2)
+    await Backups(serving, folder, DAY, 7).look()
+    assert names(folder) == [written.name, "cotex-20261124T120000Z.backup"]
+
+
 async def test_where_none_can_be_written_it_is_said_and_tried_again_later(
     serving: Store, tmp_path: Path, clock: Clock
 ):
     (tmp_path / "file").touch()
     made = Backups(serving, tmp_path / "file", DAY, 7)
-    with pytest.raises(Failed, match="cannot be made"):
+    with pytest.raises(Failed, match="cannot be kept: File exists"):
         await made.look()
     await made.look()  # not in each turn
     (tmp_path / "file").unlink()

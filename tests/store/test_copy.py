@@ -96,7 +96,7 @@ def test_all_of_it_is_there_and_the_copy_goes_on_where_the_first_stops(
 
 def test_the_first_is_then_read_and_not_written_until_that_is_undone(full: Store, url: str, clock: Clock):
     copied(full, url, clock)
-    with pytest.raises(Moved, match="moved to new"):
+    with pytest.raises(Moved, match="has moved"):
         full.run(accounts.create, "eve")
     assert len(full.look(accounts.all_of_them)) == 2
     assert copy.undo(full.dialect) == "new"
@@ -349,6 +349,45 @@ def test_a_target_on_which_a_server_runs_is_refused(full: Store, other: Other, u
     with pytest.raises(Conflict, match="A server runs"):
         copied(full, url, clock)
     full.run(accounts.create, "eve")
+
+
+def test_one_that_was_killed_after_its_last_step_is_through(
+    full: Store, other: Other, url: str, clock: Clock
+):
+    first = copied(full, url, clock)
+    again = copied(full, url, clock)
+    assert (again.events, again.head, again.closed_seconds) == (first.events, first.head, 0)
+    assert same(full, other(url))
+    copy.undo(full.dialect)
+    with pytest.raises(Conflict, match="not empty"):
+        copied(full, url, clock)
+
+
+def test_a_database_is_not_copied_into_itself(store: Store, clock: Clock):
+    with pytest.raises(Conflict, match="this database itself"):
+        Copy(store.dialect, store.dialect, "itself", clock).run()
+    store.run(accounts.create, "eve")
+
+
+def test_a_database_that_somebody_else_fills_is_left_as_it_is(full: Store, url: str, clock: Clock):
+    target = dialect.of(url, lambda _: None)
+    database = target.open(read_only=False)
+    database.execute_sql("CREATE TABLE event (name TEXT)")
+    with pytest.raises(Conflict, match="not empty"):
+        copied(full, url, clock)
+    assert database.get_tables() == ["event"]
+    database.close()
+
+
+def test_a_portion_ends_where_its_payloads_are_large(
+    full: Store, other: Other, hello: Tracked, url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(copy, "PORTION_BYTES", 1000)
+    logged(full, hello, 20, payload=push())
+    seen: list[int] = []
+    copied(full, url, clock, seen.append)
+    assert len(seen) > 20
+    assert same(full, other(url))
 
 
 def test_a_target_that_has_a_secret_is_not_empty(full: Store, other: Other, url: str, clock: Clock):

@@ -2,8 +2,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from tables import another_postgres
 
-from cotexd.errors import Invalid
+from cotexd.errors import Failed, Invalid
 from cotexd.store import Store, Tx, dialect
 from cotexd.store.models import LogState
 
@@ -30,6 +31,17 @@ def test_writers_in_several_processes_wait_for_one_another(database: str, tmp_pa
     assert sorted(taken) == list(range(100))
     for store in stores:
         store.close()
+
+
+@pytest.mark.postgres
+def test_writers_that_have_nothing_to_wait_for_in_turn_are_refused(
+    tmp_path: Path, request: pytest.FixtureRequest
+):
+    store = Store(another_postgres(request), tmp_path / "data")
+    store.run(lambda _: LogState.delete().execute())
+    with pytest.raises(Failed, match="its log's state is gone"):
+        store.run(take_one)
+    store.close()
 
 
 @pytest.mark.parametrize(

@@ -39,3 +39,11 @@ def test_a_refusal_shows_no_key(database: str, tmp_path: Path):
     said = caught.value.message + caught.value.hint
     assert other not in said
     assert (tmp_path / "data" / "cotexd.key").read_text().strip() not in said
+
+
+def test_one_that_was_left_empty_when_the_disk_was_full_is_made_anew(database: str, tmp_path: Path):
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o700)
+    (folder / "cotexd.key").touch(mode=0o600)
+    Store(database, folder).close()
+    assert len((folder / "cotexd.key").read_text().strip()) > 40

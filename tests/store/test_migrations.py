@@ -111,3 +111,25 @@ def test_the_older_one_is_kept_beside_it_and_can_be_put_back(older: Path):
     Store("", older).close()
     assert kept.stat().st_mtime_ns == written
     assert {each.name for each in older.iterdir()} == {"cotexd.key", "cotexd.db", kept.name}
+
+
+def test_after_one_was_put_back_the_next_upgrade_keeps_what_there_was_before_that(older: Path):
+    before = version(older / "cotexd.db")
+    Store("", older).close()
+    kept = older / f"cotexd.db.schema-{before}"
+    kept.rename(older / "cotexd.db")
+    with closing(sqlite3.connect(older / "cotexd.db")) as database:
+        database.execute("INSERT INTO setting VALUES ('since', 'then')")
+        database.commit()
+    kept.write_text("of the first upgrade")
+    Store("", older).close()
+    with closing(sqlite3.connect(kept)) as database:
+        assert database.execute("SELECT value FROM setting WHERE name = 'since'").fetchone() == ("then",)
+
+
+def test_where_the_older_one_cannot_be_kept_the_upgrade_is_refused(older: Path):
+    before = version(older / "cotexd.db")
+    (older / f"cotexd.db.schema-{before}").mkdir()
+    with pytest.raises(Failed, match="cannot be made"):
+        Store("", older)
+    assert version(older / "cotexd.db") == before

@@ -17,7 +17,7 @@ def mark(store: Store, name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [(moving.MOVED_TO, "moved to there"), (moving.COPIED_FROM, "filled by a copy")]
+    ("name", "told"), [(moving.MOVED_TO, "has moved"), (moving.COPIED_FROM, "filled by a copy")]
 )
 def test_a_database_that_has_moved_or_is_being_filled_is_read_and_not_written(
     store: Store, ada: Account, name: str, told: str

@@ -17,7 +17,7 @@ def test_a_row_that_was_read_is_the_row_that_is_inserted(store: Store, ada: Acco
     query = rows.selecting(name, columns)
     (row,) = [rows.plain(User, each) for each in store.look(lambda tx: tx.rows(query))]
     again = [{**dict(zip(columns, row, strict=True)), "id": "other", "name": "eve"}[each] for each in columns]
-    store.run(lambda tx: rows.insert(tx.database, name, columns, [again]))
+    store.run(lambda tx: store.dialect.insert(tx.database, name, columns, [again]))
     assert [each.name for each in store.look(accounts.all_of_them)] == ["ada", "eve"]
 
 
@@ -25,7 +25,9 @@ def test_numbers_that_the_database_gives_go_on_after_the_rows_that_were_inserted
     name, columns = table_of(AuditEntry), rows.columns_of(AuditEntry)
     at = int(clock().timestamp() * 1e6)
     value = {"id": 70, "at": at, "actor": "a", "via": "cli", "action": "x", "target": "t", "detail": "{}"}
-    store.run(lambda tx: rows.insert(tx.database, name, columns, [[value[each] for each in columns]]))
+    store.run(
+        lambda tx: store.dialect.insert(tx.database, name, columns, [[value[each] for each in columns]])
+    )
     store.run(lambda tx: rows.count_on(tx.database, store.dialect))
     store.run(accounts.create, "eve")
     assert store.look(lambda _: AuditEntry.select().order_by(AuditEntry.id.desc()).first().id) == 71
