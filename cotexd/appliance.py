@@ -124,6 +124,7 @@ class Appliance:
             settings.backup_every,
             settings.backups_kept,
             settings.key,
+            settings.backup_passphrase,
         )
         schedule = Schedule(
             store, context.stripe, repairs, backups, settings.retention, lambda: self._describe(hub)

@@ -56,6 +56,13 @@ class Settings:
     backup_folder: Path | None = options.option(
         None, options.path, "where they are written; empty is backups in data_dir", key="backup.folder"
     )
+    backup_passphrase: str = options.option(
+        "",
+        options.text,
+        "that opens them; empty leaves them open to who can read the file",
+        key="backup.passphrase",
+        secret=True,
+    )
     drain: timedelta = options.option(
         timedelta(seconds=8),
         options.seconds(0, 300),

@@ -89,7 +89,7 @@ def test_every_option_can_be_set_in_the_file_and_in_the_environment(option, file
     }
     examples |= {"stripe.api_url": "https://x", "billing.trial_days": "5", "billing.seats": "5"}
     examples |= {"github.api_url": "https://x", "github.ca_cert": "/c", "repair_interval": "3"}
-    examples |= {"backup.every": "1d", "backup.keep": "3", "backup.folder": "/b"}
+    examples |= {"backup.every": "1d", "backup.keep": "3", "backup.folder": "/b", "backup.passphrase": "p"}
     examples |= {"billing.promotion_codes": "true", "billing.automatic_tax": "true", "billing.grace": "3d"}
     # What goes with another is set together with it.
     beside = {"tls.cert": ("key", "/k"), "tls.key": ("cert", "/c"), "supabase.jwt_secret": ("issuer", "i")}

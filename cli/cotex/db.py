@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,11 +17,11 @@ from cotexd.config import Settings
 from cotexd.errors import Invalid, NotFound
 from cotexd.operations import backups, nodes, upkeep
 from cotexd.operations import check as checks
-from cotexd.store import StoreFiles, files, make_private, moving, touch_private, url_of, utc_now
+from cotexd.store import StoreFiles, files, make_private, moving, rows, touch_private, url_of, utc_now
 from cotexd.store import backup as backups_of
 from cotexd.store import copy as copies
 from cotexd.store import dialect as dialects
-from cotexd.store.sealing import Opened, Sealed, is_sealed
+from cotexd.store.sealing import Opened, is_sealed
 
 app = view.group("The database.")
 
@@ -86,16 +86,12 @@ def backup(
     passphrase = _passphrase(again=True) if encrypt else ""
     with local.opened(context) as store:
         key = "" if without_key else current.key or store.files.key.read_text().strip()
-        with view.progress("rows") as shown, backups_of.new_file(file) as new:
-            sealed = Sealed(new, passphrase) if encrypt else None
-            out = new if sealed is None else cast("BinaryIO", sealed)
+        with view.progress("rows") as shown, backups_of.new_file(file, passphrase) as out:
             head = store.look(
                 lambda tx: backups_of.write(
                     tx, store.dialect, out, version=__version__, key=key, progress=shown
                 )
             )
-            if sealed is not None:
-                sealed.finish()
         with contextlib.suppress(moving.Moved):  # a backup of it is one all the same
             store.run(backups.note)
     size = file.stat().st_size
@@ -229,11 +225,11 @@ def purge(
         count = store.look(upkeep.purgeable, retention)
         if not dry_run:
             view.confirm(f"Purge {count} events from before {before:%Y-%m-%d %H:%M} UTC?", yes=yes)
-            count = 0
+            total, count = count, 0
             with view.progress("events") as shown:
                 while some := store.run(upkeep.purge, retention):
                     count += some
-                    shown(count)
+                    shown(count, total)
                     time.sleep(upkeep.REST)
     if as_json:
         view.document({"events": count, "before": before, "dry_run": dry_run})
@@ -243,7 +239,7 @@ def purge(
         )
 
 
-def _restore(current: Settings, source: BinaryIO, progress: Callable[[int], None]) -> None:
+def _restore(current: Settings, source: BinaryIO, progress: rows.Progress) -> None:
     """Restore into the database of the settings, which need not be one that can be opened."""
     make_private(StoreFiles(current.data_dir))
     dialect = dialects.of(url_of(current.database, current.data_dir), time.sleep)

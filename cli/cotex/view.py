@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import msgspec
 import typer
@@ -153,16 +153,23 @@ def is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
+class Shown(Protocol):
+    def __call__(self, done: int, total: int = 0, /) -> None: ...
+
+
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int], None]]:
-    """Long work, whose count is shown on a terminal; piped, it says nothing until it is done."""
+def progress(what: str) -> Iterator[Shown]:
+    """Long work, as a bar on a terminal, for which `total` may be unknown; piped, it says nothing until it is done."""
     if not sys.stderr.isatty():
-        yield lambda _: None
+        yield lambda *_: None
         return
     from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    with Console(stderr=True).status(what) as shown:
-        yield lambda count: shown.update(f"{count} {what}")
+    columns = BarColumn(), MofNCompleteColumn(), TextColumn(what), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
+        task = drawn.add_task(what, total=None)
+        yield lambda done, total=0, /: drawn.update(task, completed=done, total=total or None)
 
 
 def secret(what: str, *, stdin: bool, again: bool = True) -> str:

@@ -22,14 +22,18 @@ class Backups:
     """:param every: how often; nothing is none
     :param keep: how many files stay
     :param key: that opens the secrets; "" is the file in the data folder
+    :param passphrase: that opens the backups; "" is none
     """
 
-    def __init__(self, store: Store, folder: Path, every: timedelta, keep: int, key: str = "") -> None:
+    def __init__(
+        self, store: Store, folder: Path, every: timedelta, keep: int, key: str = "", passphrase: str = ""
+    ) -> None:
         self._store = store
         self._folder = folder
         self._every = every
         self._keep = keep
         self._key = key
+        self._passphrase = passphrase
 
     async def look(self) -> None:
         """Make one if it is time, unless another server of the same database does; then delete the oldest.
@@ -52,7 +56,7 @@ class Backups:
         self._delete_halves()
         file = self._folder / f"cotex-{tx.now:%Y%m%dT%H%M%SZ}.backup"
         key = self._key or self._store.files.key.read_text().strip()
-        with backup.new_file(file) as out:
+        with backup.new_file(file, self._passphrase) as out:
             return backup.write(tx, self._store.dialect, out, version=__version__, key=key)
 
     def _delete_halves(self) -> None:

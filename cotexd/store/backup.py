@@ -7,11 +7,11 @@ without that end, or with another, was cut or damaged, and restores nothing.
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 import msgspec
 import peewee
@@ -21,6 +21,7 @@ from cotexd.errors import Conflict, Failed, Invalid
 from cotexd.store import files, migrations, moving, rows
 from cotexd.store.dialect import Dialect
 from cotexd.store.models import ALL, NODE_ALIVE, Lineage, LogState, Node, bound, table_of
+from cotexd.store.sealing import Sealed
 from cotexd.store.transaction import Tx
 
 FORMAT = 1
@@ -51,6 +52,8 @@ class Head(msgspec.Struct, frozen=True):
     tables: tuple[Table, ...]
     key: str
     """that opens the secrets; "" if it was left out"""
+    rows: int = 0
+    """of all tables; 0 in a backup of version 0.1"""
 
 
 class _Portion(msgspec.Struct, frozen=True, array_like=True):
@@ -63,9 +66,10 @@ class _End(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def new_file(file: Path) -> Iterator[BinaryIO]:
+def new_file(file: Path, passphrase: str = "") -> Iterator[BinaryIO]:
     """A file that only its owner can read, under its name once it is whole and on the disk; before, it is not there.
 
+    :param passphrase: without which nobody can read it; "" is none
     :raises Conflict: something has that name
     :raises Failed: it cannot be written
     """
@@ -73,7 +77,12 @@ def new_file(file: Path) -> Iterator[BinaryIO]:
         if file.exists():
             raise Conflict(f"{file} is there already.", hint="Name another file: nothing is overwritten.")
         with files.whole(file) as half, half.open("wb") as out:
-            yield out
+            if not passphrase:
+                yield out
+                return
+            sealed = Sealed(out, passphrase)
+            yield cast("BinaryIO", sealed)
+            sealed.finish()
     except OSError as error:
         raise Failed(f"{file} cannot be written: {error.strerror}.") from error
 
@@ -85,17 +94,20 @@ def write(
     *,
     version: str,
     key: str = "",
-    progress: Callable[[int], None] = lambda _: None,
+    progress: rows.Progress = rows.told_nobody,
 ) -> Head:
     """Write all that one read transaction sees: the server goes on meanwhile.
 
     :param version: of the program
     :param key: to go with it, so that the file alone is enough to restore from
-    :param progress: is told how many rows were written
+    :param progress: is told how many rows were written, and of how many
     """
     log = LogState.get_by_id(1)
     tables = tuple(Table(table_of(each), rows.columns_of(each)) for each in rows.KEPT)
-    head = Head(FORMAT, migrations.SCHEMA, version, tx.now, dialect.name, log.epoch, log.head, tables, key)
+    total = sum(rows.count(tx.database, each.name) for each in tables)
+    head = Head(
+        FORMAT, migrations.SCHEMA, version, tx.now, dialect.name, log.epoch, log.head, tables, key, total
+    )
     count = 0
     with zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).stream_writer(
         file, closefd=False
@@ -106,7 +118,7 @@ def write(
             for some in dialect.stream(tx.database, rows.selecting(table.name, table.columns)):
                 out.put(_Portion(number, [rows.plain(model, row) for row in some]))
                 count += len(some)
-                progress(count)
+                progress(count, total)
         out.end()
     return head
 
@@ -121,7 +133,7 @@ def restore(
     dialect: Dialect,
     file: BinaryIO,
     now: datetime,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: rows.Progress = rows.told_nobody,
 ) -> Head:
     """Put what a backup holds in the place of what there is: all of it, or, whatever happens, nothing.
 
@@ -144,7 +156,7 @@ def restore(
             table = head.tables[portion.table]
             dialect.insert(database, table.name, table.columns, portion.rows)
             count += len(portion.rows)
-            progress(count)
+            progress(count, head.rows)
         migrations.take_steps(database, dialect, head.schema, migrations.SCHEMA)
         rows.count_on(database, dialect)
         moving.forget(database)

@@ -49,7 +49,7 @@ class Copied:
 
 class Copy:
     """:param url: of the target, without its password, to be shown
-    :param progress: is told how many events the target has
+    :param progress: is told how many events the target has, and the source
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Copy:
         target: Dialect,
         url: str,
         clock: Callable[[], datetime],
-        progress: Callable[[int], None] = lambda _: None,
+        progress: rows.Progress = rows.told_nobody,
     ) -> None:
         self._url = url
         self._clock = clock
@@ -68,7 +68,7 @@ class Copy:
         self._marks = source.open(read_only=False)
         self._to = target.open(read_only=False)
         self._held = float("-inf")
-        self._copied = 0
+        self._copied = self._total = 0
         self._epoch = ""
         self._lapsed = False
 
@@ -111,7 +111,7 @@ class Copy:
         )
 
     def _what_is_there(self) -> Copied:
-        counts = {each: _count(self._to, table_of(each)) for each in rows.KEPT if each is not LogState}
+        counts = {each: rows.count(self._to, table_of(each)) for each in rows.KEPT if each is not LogState}
         head = int(_one(self._to, "SELECT head FROM log_state"))
         return Copied(counts.pop(Event), sum(counts.values()), head, 0.0)
 
@@ -125,9 +125,10 @@ class Copy:
         def claim() -> int:
             self._check_free()
             moving.put(self._to, moving.COPIED_FROM, self._epoch)
-            return _count(self._to, "event")
+            return rows.count(self._to, "event")
 
         self._copied = self._in(self._target, self._to, claim)
+        self._total = rows.count(self._from, "event")
         if moving.value(self._from, moving.COPIED_FROM) is not None:
             self._in(self._target, self._to, lambda: moving.take_away(self._to, moving.COPIED_FROM))
             raise Conflict("The target is this database itself.", hint="Name another one, an empty one.")
@@ -143,9 +144,9 @@ class Copy:
         if "schema_version" not in self._to.get_tables():
             raise not_empty
         begun = moving.value(self._to, moving.COPIED_FROM)
-        if _count(self._to, "node", f"seen_at > {_alive_since(self._clock())}"):
+        if rows.count(self._to, "node", f"seen_at > {_alive_since(self._clock())}"):
             raise Conflict("A server runs on the target.", hint="Stop it first.")
-        if begun is None and any(_count(self._to, each) for each in ("event", "user", "sealed_secret")):
+        if begun is None and any(rows.count(self._to, each) for each in ("event", "user", "sealed_secret")):
             raise not_empty
         if begun not in {None, self._epoch}:
             raise Conflict(
@@ -228,7 +229,8 @@ class Copy:
 
         self._in(self._target, self._to, put)
         self._copied += len(some)
-        self._progress(self._copied)
+        self._total = max(self._total, self._copied)
+        self._progress(self._copied, self._total)
         return True
 
     def _portion_after(self, after: int) -> list[rows.Row]:
@@ -357,10 +359,6 @@ def _epoch(database: peewee.Database) -> str:
 
 def _one(database: peewee.Database, query: str) -> Any:
     return database.execute_sql(query).fetchone()[0]
-
-
-def _count(database: peewee.Database, table: str, condition: str = "TRUE") -> int:
-    return int(_one(database, f'SELECT COUNT(*) FROM "{table}" WHERE {condition}'))  # noqa: S608  # our own names
 
 
 def _compare(name: str, here: list[bytes], there: list[bytes]) -> None:

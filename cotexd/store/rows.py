@@ -1,7 +1,7 @@
 """Whole tables as plain rows, the same for both databases: what a backup and a copy are made of."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import peewee
@@ -10,6 +10,8 @@ from cotexd.store.dialect import Dialect
 from cotexd.store.models import ALL, Node, Present, fields_of, table_of
 
 Row = list[Any]
+Progress = Callable[[int, int], None]
+"""is told how many are done, and of how many"""
 # What runs at this moment is of this moment.
 KEPT = tuple(each for each in ALL if each not in {Node, Present})
 """in an order in which what is referred to comes first"""
@@ -23,6 +25,14 @@ def selecting(name: str, columns: Sequence[str]) -> str:
     """The query for all rows of a table."""
     listed = ", ".join(f'"{each}"' for each in columns)
     return f'SELECT {listed} FROM "{name}"'  # noqa: S608  # our own names
+
+
+def count(database: peewee.Database, name: str, condition: str = "TRUE") -> int:
+    query = f'SELECT COUNT(*) FROM "{name}" WHERE {condition}'  # noqa: S608  # our own names
+    return int(database.execute_sql(query).fetchone()[0])
+
+
+def told_nobody(_done: int, _total: int) -> None: ...
 
 
 def plain(model: type[peewee.Model], row: Sequence[Any]) -> Row:

@@ -1,3 +1,4 @@
+import re
 import stat
 from datetime import timedelta
 from pathlib import Path
@@ -313,3 +314,12 @@ def test_a_purge_takes_what_is_older_than_the_retention_and_nothing_else(cotex):
     state = cotex("db", "status", "--json").json
     assert (state["events"], state["floor"], state["head"]) == (1, 3, 4)
     assert "0 events" in cotex("db", "purge", "--yes", **kept).err
+
+
+def test_on_a_terminal_a_bar_says_how_far_it_is(cotex, octo: Tracked, tmp_path: Path):
+    shown = cotex.on_a_terminal("db", "backup", str(tmp_path / "cotex.backup"), piped=True)
+    found = re.search(r"(\d+)/(\d+)", shown.err)
+    assert found is not None
+    assert found[1] == found[2] != "0"
+    again = cotex.on_a_terminal("db", "restore", str(tmp_path / "cotex.backup"), "--yes", piped=True)
+    assert f"{found[2]}/{found[2]}" in again.err

@@ -4,16 +4,18 @@ import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pytest
 from actors import logged
 from conftest import Clock
 
-from cotexd.errors import Failed
+from cotexd.errors import Failed, Invalid
 from cotexd.flows.backups import Backups
 from cotexd.operations import backups
 from cotexd.operations.repositories import Tracked
 from cotexd.store import Store, backup, files
+from cotexd.store.sealing import Opened, is_sealed
 
 DAY = timedelta(days=1)
 
@@ -61,6 +63,17 @@ async def test_it_is_whole_holds_the_key_and_is_closed_to_others(
     with file.open("rb") as source:
         head = backup.read_head(source)
     assert (head.head, head.key) == (3, serving.files.key.read_text().strip())
+
+
+async def test_with_a_passphrase_only_that_opens_it(serving: Store, hello: Tracked, folder: Path):
+    logged(serving, hello, 3)
+    await Backups(serving, folder, DAY, 7, passphrase="correct horse").look()
+    (file,) = folder.iterdir()
+    with file.open("rb") as source:
+        assert is_sealed(source)
+        with pytest.raises(Invalid, match="passphrase"):
+            backup.read_head(cast("BinaryIO", Opened(source, "wrong")))
+        assert backup.read_head(cast("BinaryIO", Opened(source, "correct horse"))).head == 3
 
 
 async def test_the_oldest_go_and_nothing_that_is_not_ours(serving: Store, folder: Path, clock: Clock):

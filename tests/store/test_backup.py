@@ -147,7 +147,7 @@ def test_what_is_written_meanwhile_is_not_in_it(full: Store, hello: Tracked, oth
     file = io.BytesIO()
     steps = itertools.count()
 
-    def progress(_: int) -> None:
+    def progress(_: int, __: int) -> None:
         if next(steps) == 0:
             logged(full, hello, 3)
 
@@ -164,7 +164,7 @@ def test_a_restore_that_fails_in_the_middle_leaves_what_there_was(full: Store, o
     there.run(accounts.create, "eve")
     before = rows_of(there)
 
-    def fail(count: int) -> None:
+    def fail(count: int, _: int) -> None:
         if count > 100:
             raise KeyboardInterrupt
 

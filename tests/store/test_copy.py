@@ -29,6 +29,7 @@ from cotexd.store import Store, copy, dialect, moving, touch_private
 from cotexd.store.copy import Copied, Copy
 from cotexd.store.lineage import LineageFile
 from cotexd.store.moving import Moved
+from cotexd.store.rows import told_nobody
 
 Other = Callable[[str], Store]
 RETENTION = timedelta(days=14)
@@ -48,7 +49,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def copied(store: Store, url: str, clock: Clock, progress: Callable[[int], None] = lambda _: None) -> Copied:
-    return Copy(store.dialect, dialect.of(url, lambda _: None), "new", clock, progress).run()
+    there = dialect.of(url, lambda _: None)
+    return Copy(store.dialect, there, "new", clock, lambda events, _: progress(events)).run()
 
 
 def kill_at(count: int) -> Callable[[int], None]:
@@ -401,12 +403,12 @@ def test_a_target_that_has_a_secret_is_not_empty(full: Store, other: Other, url:
 def test_what_is_purged_while_a_copy_is_held_up_is_purged_in_it(
     full: Store, other: Other, hello: Tracked, url: str, clock: Clock
 ):
-    def held_up(events: int) -> None:
+    def held_up(events: int, _: int) -> None:
         making._held -= moving.HELD.total_seconds() + 1
         clock.forward(RETENTION + timedelta(days=1))
         while full.run(upkeep.purge, RETENTION):
             pass
-        making._progress = lambda _: None
+        making._progress = told_nobody
 
     making = Copy(full.dialect, dialect.of(url, lambda _: None), "new", clock, held_up)
     making.run()
