@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -27,6 +28,10 @@ BACKUP_EVERY = timedelta(minutes=1)
 """how often it is seen whether a backup is due"""
 LEVELS_EVERY = timedelta(seconds=0.5)
 BEAT_EVERY = timedelta(seconds=5)
+CLOCK_EVERY = 1.0
+"""seconds between two looks at whether the clock was set back"""
+CLOCK_STEADY = 1.0
+"""seconds by which it may go back unnoticed, as clocks do that are kept right"""
 MAX_BATCHES = 5000
 """batches of one kind in one go, then the others have their turn"""
 
@@ -47,6 +52,7 @@ class Schedule:
         self._store = store
         self._stripe = stripe
         self._repairs = repairs
+        self._clock: asyncio.Task[None] | None = None
         self._scheduler = AsyncIOScheduler(
             timezone="UTC",
             # One turn, and the one that finds it still going on: APScheduler would warn of that each time.
@@ -71,10 +77,24 @@ class Schedule:
         await self._beat(first)
         await self._repairs.start()
         self._scheduler.start()
+        self._clock = asyncio.create_task(self._watch_clock())
 
     def stop(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
+
+    async def _watch_clock(self) -> None:
+        """APScheduler waits for a time of the day: set back by an hour, the clock would keep it idle for that hour."""
+        ahead = _calendar_ahead()
+        while True:
+            await asyncio.sleep(CLOCK_EVERY)
+            before, ahead = ahead, _calendar_ahead()
+            if before - ahead > CLOCK_STEADY:
+                _logger.warning("clock_set_back", seconds=round(before - ahead))
+                for job in self._scheduler.get_jobs():
+                    job.modify(next_run_time=datetime.now(UTC))
 
     def _watchdog(self) -> Iterator[tuple[str, timedelta, Callable[[], Awaitable[None]]]]:
         within = systemd.watchdog()
@@ -127,6 +147,11 @@ class Schedule:
         if total:
             metrics.PURGED.labels(what).inc(total)
             _logger.info("purged", what=what, rows=total)
+
+
+def _calendar_ahead() -> float:
+    """Seconds; it changes only when somebody sets the clock."""
+    return time.time() - time.monotonic()
 
 
 def _guarded(name: str, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:

@@ -1,11 +1,7 @@
 """kill -9 under load: what was answered 200 is in the log, and a client gets each event once, in order."""
 
 import asyncio
-import contextlib
-import os
 import random
-import socket
-import sys
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +10,7 @@ import httpx
 import pytest
 from actors import Client, GitHub, push
 from conftest import eventually
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from process import Process, follow
 
 from cotexd.operations import accounts, history, repositories, tokens
 from cotexd.operations.repositories import Tracked
@@ -24,49 +20,6 @@ KILLS = 20
 SENDERS = 16
 BEFORE_A_KILL = (1, 60)
 """deliveries that are answered 200 between a start and the next kill, at random"""
-
-
-class Process:
-    """`cotexd` as a process of its own, on a port that stays the same."""
-
-    def __init__(self, data: Path, database: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._environment = {
-            **os.environ,
-            "COTEX_DATA_DIR": str(data),
-            "COTEX_DATABASE": database,
-            "COTEX_PORT": str(self.port),
-            "COTEX_LOG_LEVEL": "error",
-        }
-        self._running: asyncio.subprocess.Process | None = None
-
-    async def start(self, http: httpx.AsyncClient) -> None:
-        self._running = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "cotexd", env=self._environment
-        )
-
-        async def ready() -> bool:
-            assert self._running is not None
-            assert self._running.returncode is None, "the server did not start"
-            try:
-                return (await http.get(f"{self.url}/readyz")).status_code == 200
-            except httpx.HTTPError:
-                return False
-
-        await eventually(ready)
-
-    async def kill(self) -> None:
-        assert self._running is not None
-        self._running.kill()
-        await self._running.wait()
-
-    async def terminate(self) -> int:
-        assert self._running is not None
-        self._running.terminate()
-        return await self._running.wait()
 
 
 class Load:
@@ -90,16 +43,6 @@ class Load:
             if answer.status_code == 200:
                 self.answered[guid] = answer.json()["seq"]
                 guid = str(uuid.uuid4())
-
-
-async def follow(client: Client) -> None:
-    """Connect again and again; the client's rule, and what it asserts, is in Client."""
-    while True:
-        with contextlib.suppress(OSError, ConnectionClosed, InvalidHandshake):
-            async with client.connected() as connection:
-                while True:
-                    await client.take(connection)
-        await asyncio.sleep(0.02)
 
 
 @pytest.mark.timeout(300)

@@ -354,7 +354,10 @@ def touch_private(path: Path) -> None:
         path.touch(mode=0o600)
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError as error:
-        raise Failed(f"The database {path} cannot be made: {error.strerror}.") from error
+        raise Failed(
+            f"The database {path} cannot be written: {error.strerror}.",
+            hint="cotex doctor looks at the disk.",
+        ) from error
     if mode & 0o077:
         raise Failed(
             f"Others on this machine can read the database {path} (mode {mode:04o}).",
