@@ -104,7 +104,7 @@ class Appliance:
             max_connections_per_user=settings.max_connections_per_user,
         )
         self._closing.append(store.stop)
-        if store.start(hub.publish, hub.moved):
+        if store.start(hub.publish, hub.moved, self.id):
             _logger.warning(
                 "new_epoch", why="the database was swapped or set back; clients are told of the gap"
             )

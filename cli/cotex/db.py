@@ -245,7 +245,7 @@ def _restore(current: Settings, source: BinaryIO, progress: rows.Progress) -> No
     dialect = dialects.of(url_of(current.database, current.data_dir), time.sleep)
     if isinstance(dialect, dialects.Sqlite):
         touch_private(dialect.path)
-    database = dialect.open(read_only=False)
+    database = dialect.open(read_only=False, patient=True)
     try:
         with dialects.unavailable():
             backups_of.restore(database, dialect, source, utc_now(), progress)

@@ -66,6 +66,7 @@ class Hub:
     ) -> None:
         self.head = 0
         """the last seq that was handed out"""
+        self._epoch = ""
         self.max_connections = max_connections
         self.max_connections_per_user = max_connections_per_user
         self.sign_in: Callable[[str, str], Awaitable[Caller]] | None = None
@@ -77,7 +78,9 @@ class Hub:
         self._coming: Counter[str] = Counter()
         self._reads: dict[tuple[str, int], list[Connection]] = {}
         self._wheel = Wheel()
-        self._known_notice = 0
+        self.known_notice = 0
+        """the last one that was told to those who are attached"""
+        self._looked_at = time.monotonic()
         self._looking = False
         self._look_again = False
         self._acks: dict[Keeper, int] = {}
@@ -90,8 +93,8 @@ class Hub:
     async def open(self) -> None:
         """Begin at the log's head; the store's threads run already."""
         found = await self._store.read(_bearings)
-        self.head = max(self.head, found[0])
-        self._known_notice = found[1]
+        self._epoch, head, self.known_notice = found
+        self.head = max(self.head, head)
         self._presence.open()
         self._schedule_tick()
 
@@ -253,14 +256,20 @@ class Hub:
         try:
             while True:
                 self._look_again, before = False, self.head
-                found, upto, news = await self._store.read(_since, self.head, self._known_notice)
+                epoch, found, upto, news = await self._store.read(_since, self.head, self.known_notice)
+                if epoch == self._epoch and upto < before:
+                    await self._store.set_back(epoch, before)
+                    continue
+                if epoch != self._epoch or self._overslept():
+                    self._begin_anew(epoch, upto)
+                    continue
                 # Meanwhile the writer may have published some of these, or more.
                 fresh = [each for each in found if each.frame.seq > self.head]
                 if fresh:
                     self._hand_out(fresh)
                 self.head = max(self.head, upto)
                 for each in news:
-                    self._known_notice = each.id
+                    self.known_notice = each.id
                     if (company := self._companies.get(each.user_id)) is not None:
                         company.tell(each)
                 if upto <= before and not news and not self._look_again:
@@ -273,6 +282,19 @@ class Hub:
             self._looking = False
             if self._look_again:
                 self.moved()
+
+    def _overslept(self) -> bool:
+        """It has not looked for so long that notices may have been forgotten before they were told here."""
+        before, self._looked_at = self._looked_at, time.monotonic()
+        return self._looked_at - before > notices.KEPT.total_seconds() / 2
+
+    def _begin_anew(self, epoch: str, head: int) -> None:
+        """Whoever is connected comes back, and finds out anew where they are, and whether they may be."""
+        if epoch != self._epoch:
+            _logger.warning("new_epoch", why="the database was set back or swapped under a running server")
+        self._epoch, self.head = epoch, head
+        for each in self._all():
+            each.close(lives.RESTARTING, "the log begins anew")
 
     def _start_reading(self) -> None:
         reads, self._reads = list(self._reads.items()), {}
@@ -384,10 +406,11 @@ class Hub:
         task.add_done_callback(done)
 
 
-def _bearings(tx: Tx) -> tuple[int, int]:
-    return events.log(tx).head, notices.last_id(tx)
+def _bearings(tx: Tx) -> tuple[str, int, int]:
+    log = events.log(tx)
+    return log.epoch, log.head, notices.last_id(tx)
 
 
-def _since(tx: Tx, head: int, notice: int) -> tuple[list[Published], int, list[notices.News]]:
+def _since(tx: Tx, head: int, notice: int) -> tuple[str, list[Published], int, list[notices.News]]:
     found, upto = events.published_after(tx, head)
-    return found, upto, notices.after(tx, notice)
+    return events.log(tx).epoch, found, upto, notices.after(tx, notice)

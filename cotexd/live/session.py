@@ -475,10 +475,11 @@ class Session:
         self._due = 0.0
 
     def _greet(self, start: Start, moment: datetime) -> Sequence[Effect]:
-        greeting = [Send(wire.hello(start, self._expiry, moment), start.after)]
-        if start.gap is not None:
-            greeting.append(Send(wire.gap(start.gap, moment), start.after))
-        return greeting
+        hello = wire.hello(start, self._expiry, moment)
+        if start.gap is None:
+            return [Send(hello, start.after)]
+        # Who breaks off between the two goes on from where it was, and is told of the gap again.
+        return [Send(hello), Send(wire.gap(start.gap, moment), start.after)]
 
     def _refuse(self, text: str, moment: datetime) -> Send:
         return Send(wire.error(self.user_id, text, moment))

@@ -210,7 +210,7 @@ def _append(tx: Tx, new: list[tuple[Incoming, Accepted]], repos: dict[str, _Repo
     )
     touched = {each.repo_id for each, _ in new}
     tx.change("UPDATE repository SET last_event_at = ? WHERE id IN ?", moment, touched)
-    tx.head = new[-1][1].seq
+    tx.head, tx.head_id = new[-1][1].seq, new[-1][1].event_id
     # Nobody else can have moved it: a write transaction is alone from its begin.
     tx.change("UPDATE log_state SET head = ?", tx.head)
     members = audiences(tx, touched)

@@ -10,7 +10,7 @@ import peewee
 from cotexd.operations import audit, billing, cursors, notices, recovery, tokens
 from cotexd.operations import sessions as sign_ins
 from cotexd.store import Tx, moving
-from cotexd.store.models import Device, Event, LogState, Repository
+from cotexd.store.models import Device, Event, LogState, Present, Repository
 
 BATCH = 25
 """events"""
@@ -20,8 +20,8 @@ BATCH_BYTES = 4 * 1024 * 1024
 """of payloads; at least one event"""
 STUBS_KEPT = timedelta(days=365)
 """how long a late redelivery is known to be a duplicate, and what was missed can be counted"""
-SESSIONS_KEPT = timedelta(days=90)
-DEVICES_KEPT = timedelta(days=365)
+SESSIONS_KEPT = timedelta(days=365)
+"""since a legacy client was last seen: as long as payloads can be kept, so that none misses one by it"""
 
 
 def purge(tx: Tx, retention: timedelta) -> int:
@@ -99,10 +99,22 @@ def forget_stubs(tx: Tx) -> int:
 
 
 def forget_old(tx: Tx) -> int:
-    """Forget notices that every server has told, clients that have long been away, and what nobody can use any more."""
-    sessions = (Device.kind == "session") & (Device.seen_at < tx.now - SESSIONS_KEPT)
-    devices = (Device.kind == "device") & (Device.seen_at < tx.now - DEVICES_KEPT)
-    gone = int(Device.delete().where(sessions | devices).execute())
+    """Forget notices that every server has told, clients that have long been away, and what nobody can use any more.
+
+    A device that has a name is never forgotten by itself: it would come back as a new one, and hear of no gap.
+    """
+    here = Present.select(Present.device).where(
+        Present.protocol == "legacy", Present.user_id == Device.user_id
+    )
+    gone = int(
+        Device.delete()
+        .where(
+            Device.kind == "session",
+            Device.seen_at < tx.now - SESSIONS_KEPT,
+            Device.name.not_in(here),
+        )
+        .execute()
+    )
     for room in (notices, tokens, sign_ins, audit, billing, recovery, cursors):
         gone += int(room.forget_old(tx))
     return gone

@@ -196,19 +196,29 @@ class Store:
         # None only while the key itself is looked for, by an operation that opens no secret.
         return Tx(self._clock(), self._vault, database)  # type: ignore[arg-type]
 
+    def _begin_guarded(self, database: peewee.Database) -> Tx:
+        tx = self._begin(database)
+        if self._lineage is not None:
+            self._lineage.guard(tx)
+        return tx
+
     # The server: threads, and futures on the loop.
 
-    def start(self, publish: Callable[[Sequence[Published]], None], moved: Callable[[], None]) -> bool:
+    def start(
+        self, publish: Callable[[Sequence[Published]], None], moved: Callable[[], None], node_id: str = ""
+    ) -> bool:
         """Start the threads that serve the running event loop.
 
         :param publish: gets every committed batch on the loop, in commit order, before its writers are answered
         :param moved: is called on the loop when the log, or what servers are told, may have moved
+        :param node_id: under which the server tells others that it runs
         :returns: True if the database had been swapped or set back, and got a new epoch
         """
         loop = asyncio.get_running_loop()
-        self._lineage = LineageFile(self.files.lineage, self.dialect.identity(self._foreground))
-        renewed = self.run(self._lineage.check)
-        self._writer = Writer(self.dialect, self._begin, publish, self._committed)
+        lineage = self._lineage = LineageFile(self.files.lineage, node_id)
+        renewed, tx = self.run(lambda tx: (lineage.check(tx), tx))
+        lineage.write(tx)
+        self._writer = Writer(self.dialect, self._begin_guarded, publish, self._committed)
         self._readers = ThreadPoolExecutor(READERS, "cotexd-reader", initializer=self._open_reader)
         self._watcher = threading.Thread(
             target=self._watch, args=(loop, moved), name="cotexd-watcher", daemon=True
@@ -242,6 +252,14 @@ class Store:
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._the_writer().submit(Job(future, many=operation, item=item))
         return future
+
+    async def set_back(self, epoch: str, head: int) -> None:
+        """Give the log a new epoch, since it has ended before what was handed out: up to `head`, of this one.
+
+        :raises Unavailable: the database cannot be written right now
+        """
+        if self._lineage is not None:
+            await self.write(self._lineage.behind, epoch, head)
 
     async def flush(self) -> None:
         """Return once all that was given to the writer until now is committed, and handed to the hub.
@@ -310,7 +328,7 @@ class Store:
         if tx.published:
             metrics.PAYLOAD_STORED.inc(sum(each.stored for each in tx.published))
         if tx.head is not None and self._lineage is not None:
-            self._lineage.write(tx.head)
+            self._lineage.write(tx)
 
     def _watch(self, loop: asyncio.AbstractEventLoop, moved: Callable[[], None]) -> None:
         while not self._closing.is_set():

@@ -65,8 +65,8 @@ class Copy:
         self._progress = progress
         self._source, self._target = source, target
         self._from = source.open(read_only=True)
-        self._marks = source.open(read_only=False)
-        self._to = target.open(read_only=False)
+        self._marks = source.open(read_only=False, patient=True)
+        self._to = target.open(read_only=False, patient=True)
         self._held = float("-inf")
         self._copied = self._total = 0
         self._epoch = ""
@@ -260,7 +260,6 @@ class Copy:
             count = sum(self._copy_table(each) for each in others)
             self._copy_log_state()
             moving.forget(self._to)
-            moving.put(self._to, moving.COPIED_IDENTITY, self._source.identity(self._marks))
             rows.count_on(self._to, self._target)
             self._check_log()
             return count, int(_one(self._to, "SELECT head FROM log_state"))

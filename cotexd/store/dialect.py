@@ -23,6 +23,8 @@ from cotexd.store import files
 
 BUSY_TIMEOUT = 8.0
 """seconds; GitHub waits 10 s for an answer and does not try again"""
+IDLE_WITHIN = 15.0
+"""seconds for which a writer may do nothing in a transaction, while all others wait for it; then it has lost that"""
 WATCH_INTERVAL = 0.25
 """seconds between two looks at whether another process wrote"""
 PORTION = 200
@@ -43,8 +45,11 @@ class Dialect(ABC):
     translations: dict[str, str]
 
     @abstractmethod
-    def open(self, *, read_only: bool) -> peewee.Database:
-        """One connection, opened when it is first used, for one thread at a time; any thread may close it."""
+    def open(self, *, read_only: bool, patient: bool = False) -> peewee.Database:
+        """One connection, opened when it is first used, for one thread at a time; any thread may close it.
+
+        :param patient: it may rest in the middle of writing for as long as it takes, and nobody else writes meanwhile
+        """
 
     @abstractmethod
     def begin_write(self, database: peewee.Database) -> None:
@@ -69,10 +74,6 @@ class Dialect(ABC):
     @abstractmethod
     def migrating(self, database: peewee.Database) -> AbstractContextManager[None]:
         """One transaction that no other process migrates beside."""
-
-    @abstractmethod
-    def identity(self, database: peewee.Database) -> str:
-        """What tells this database server's data from another's, or from an earlier state; "" if nothing does."""
 
     @abstractmethod
     def size(self, database: peewee.Database) -> int:
@@ -147,7 +148,7 @@ class Sqlite(Dialect):
         self.path = path
         self._sleep = sleep
 
-    def open(self, *, read_only: bool) -> peewee.Database:
+    def open(self, *, read_only: bool, patient: bool = False) -> peewee.Database:  # noqa: ARG002  # who is gone holds no file
         pragmas = {
             "journal_mode": "wal",
             # A commit is on the disk before a webhook is answered.
@@ -209,9 +210,6 @@ class Sqlite(Dialect):
             raise Failed(
                 f"The copy {kept} cannot be made: {error.strerror}.", hint="Make room for it."
             ) from error
-
-    def identity(self, database: peewee.Database) -> str:  # noqa: ARG002  # a file has none
-        return ""
 
     def size(self, database: peewee.Database) -> int:
         pages = database.execute_sql("PRAGMA page_count").fetchone()[0]
@@ -285,21 +283,29 @@ class Postgres(Dialect):
             raise not_a_url(url) from None
         self._url = url
 
-    def open(self, *, read_only: bool) -> peewee.Database:
+    def open(self, *, read_only: bool, patient: bool = False) -> peewee.Database:
         options = f"-c lock_timeout={int(BUSY_TIMEOUT * 1000)} -c client_min_messages=warning"
+        # Of a server that vanished with its machine: seen from the database, and from us.
+        options += " -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
         if read_only:
             options += " -c default_transaction_read_only=on"
+        elif not patient:
+            options += f" -c idle_in_transaction_session_timeout={int(IDLE_WITHIN * 1000)}"
         return peewee.PostgresqlDatabase(
             self._url,
             prefer_psycopg3=True,
             options=options,
             connect_timeout=int(BUSY_TIMEOUT),
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            tcp_user_timeout=int(IDLE_WITHIN * 1000),
             thread_safe=False,
         )
 
     def begin_write(self, database: peewee.Database) -> None:
         try:
-            database.execute_sql("BEGIN")
+            _begin(database, "BEGIN")
             # Every writer in every process waits here: what BEGIN IMMEDIATE is to SQLite.
             if database.execute_sql("SELECT 1 FROM log_state WHERE id = 1 FOR UPDATE").fetchone() is None:
                 raise Failed(
@@ -311,11 +317,7 @@ class Postgres(Dialect):
             raise
 
     def begin_read(self, database: peewee.Database) -> None:
-        try:
-            database.execute_sql("BEGIN ISOLATION LEVEL REPEATABLE READ")
-        except (peewee.OperationalError, peewee.InterfaceError):
-            database.close()
-            database.execute_sql("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        _begin(database, "BEGIN ISOLATION LEVEL REPEATABLE READ")
 
     def before_commit(self, database: peewee.Database) -> None:
         database.execute_sql(f"NOTIFY {_CHANNEL}")
@@ -336,15 +338,6 @@ class Postgres(Dialect):
 
     def snapshot(self, name: str) -> None:
         """It is no file of ours: docs/upgrade.md asks for a backup."""
-
-    def identity(self, database: peewee.Database) -> str:
-        try:
-            row = database.execute_sql(
-                "SELECT system_identifier, timeline_id FROM pg_control_system(), pg_control_checkpoint()"
-            ).fetchone()
-        except peewee.ProgrammingError:
-            return ""  # a hosted Postgres may not let us see it
-        return f"{row[0]}/{row[1]}"
 
     def size(self, database: peewee.Database) -> int:
         return int(database.execute_sql("SELECT pg_database_size(current_database())").fetchone()[0])
@@ -371,6 +364,15 @@ class Postgres(Dialect):
 
     def damage(self, within: float) -> str:  # noqa: ARG002  # it checks its pages as it reads them
         return ""
+
+
+def _begin(database: peewee.Database, statement: str) -> None:
+    """On a new connection if the one that there was is cut: nothing was done on it yet."""
+    try:
+        database.execute_sql(statement)
+    except (peewee.OperationalError, peewee.InterfaceError):
+        database.close()
+        database.execute_sql(statement)
 
 
 class _PostgresWatcher(Watcher):

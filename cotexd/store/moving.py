@@ -13,8 +13,6 @@ from cotexd.errors import Unavailable
 
 MOVED_TO, COPIED_FROM, COPYING_UNTIL = "moved_to", "copied_from", "copying_until"
 NAMES = (MOVED_TO, COPIED_FROM, COPYING_UNTIL)
-COPIED_IDENTITY = "copied_identity"
-"""in a database that a copy has made: which database server it was copied from, see Dialect.identity"""
 HELD = timedelta(minutes=2)
 """for which a copy that is under way keeps the purge away, each time that it says so"""
 

@@ -66,7 +66,20 @@ class Tx:
     published: list[Published] = field(default_factory=list)
     """what to hand to the hub once this is committed"""
     head: int | None = None
-    """the log's head, where this transaction moved it"""
+    """the log's head, where this transaction moved it, or found it moved"""
+    head_id: str = ""
+    """of the event there"""
+    epoch: str = ""
+    """of the log, where this transaction found another than was known"""
+
+    def mark(self) -> tuple[int, int | None, str]:
+        """For `back_to`, before a savepoint."""
+        return len(self.published), self.head, self.head_id
+
+    def back_to(self, mark: tuple[int, int | None, str]) -> None:
+        """What happened since is taken back."""
+        published, self.head, self.head_id = mark
+        del self.published[published:]
 
     # For the hot path: building a statement by Peewee costs more than running it (docs/performance.md).
 

@@ -184,13 +184,13 @@ class Writer:
         jobs: list[Job[Any]],
     ) -> bool:
         """Run neighbours as one; False if one of them has to be found that spoils it for all."""
-        before = len(tx.published)
+        before = tx.mark()
         try:
             with database.savepoint():
                 results = many(tx, [job.item for job in jobs])
         except Exception:  # noqa: BLE001  # found below, when each runs alone
             self._check_alive(database)
-            del tx.published[before:]
+            tx.back_to(before)
             return False
         for job, result in zip(jobs, results, strict=True):
             if isinstance(result, CotexError):
@@ -200,14 +200,14 @@ class Writer:
         return True
 
     def _run_alone(self, tx: Tx, database: peewee.Database, job: Job[Any]) -> None:
-        before = len(tx.published)
+        before = tx.mark()
         tx.actor = job.actor
         try:
             with dialects.unavailable(), database.savepoint():
                 job.result = _result_of(job, tx)
         except Exception as error:  # noqa: BLE001  # the job's own: its future gets it
             self._check_alive(database)
-            del tx.published[before:]
+            tx.back_to(before)
             job.error = error
 
     def _check_alive(self, database: peewee.Database) -> None:
@@ -217,15 +217,17 @@ class Writer:
 
     def _deliver(self, published: Sequence[Published], batch: list[Job[Any]]) -> None:
         """On the loop: the hub first, then those who wait."""
-        if published:
-            self._publish(published)
-        for job in batch:
-            if job.future.done():
-                continue  # cancelled: nobody waits for this answer
-            if job.error is not None:
-                job.future.set_exception(job.error)
-            else:
-                job.future.set_result(job.result)
+        try:
+            if published:
+                self._publish(published)
+        finally:  # whatever becomes of it, this is committed, and its writers wait
+            for job in batch:
+                if job.future.done():
+                    continue  # cancelled: nobody waits for this answer
+                if job.error is not None:
+                    job.future.set_exception(job.error)
+                else:
+                    job.future.set_result(job.result)
 
 
 def _result_of(job: Job[R], tx: Tx) -> R:

@@ -75,7 +75,12 @@ async def session_of(
     """
     context = request.app.ctx
     with context.hub.room_for(caller.id):
+        told = context.hub.known_notice
         start = await context.store.write(_attach, caller, asked)
+        while context.hub.known_notice != told:
+            # What was told meanwhile it was not there to hear: that it is disabled, perhaps.
+            told = context.hub.known_notice
+            await context.store.read(identities.still_good, caller)
         metrics.ATTACHED.labels(start.resume).inc()
         if start.gap is not None:
             metrics.GAPS.labels(start.gap.reason).inc()

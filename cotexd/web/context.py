@@ -1,6 +1,7 @@
 """What the routes share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from sanic.http import Http
 from sanic.request import Request
 
 from cotexd.domain.address import Network
-from cotexd.errors import Invalid, TooLarge
+from cotexd.errors import Invalid, TooLarge, Unavailable
 from cotexd.flows.billing import Account, Terms
 from cotexd.live.hub import Hub
 from cotexd.store import Store
@@ -74,11 +75,45 @@ def body_of(request: WebRequest, kind: type[T]) -> T:
         raise Invalid(f"The body is not what this route takes: {error}.") from None
 
 
-async def read_bounded(request: WebRequest, most: int, why: str) -> bytes:
+class Room:
+    """What the bodies of all requests may take together, before it is known who sent them.
+
+    :param most: bytes
+    """
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    @contextmanager
+    def held(self) -> Iterator[Callable[[int], None]]:
+        """Takes so many bytes more each time it is called, until the block ends.
+
+        :raises Unavailable: from the call: there is no room for them
+        """
+        held = 0
+
+        def take(size: int) -> None:
+            nonlocal held
+            if size > self._left:
+                raise Unavailable("The server is being sent more than it can hold: try again soon.")
+            self._left -= size
+            held += size
+
+        try:
+            yield take
+        finally:
+            self._left += held
+
+
+async def read_bounded(
+    request: WebRequest, most: int, why: str, take: Callable[[int], None] = lambda _: None
+) -> bytes:
     """The whole body of a streamed route, bounded while it comes in.
 
     :param most: bytes
+    :param take: of Room
     :raises TooLarge: it is longer; the rest is not read
+    :raises Unavailable: there is no room for it
     """
     parts: list[bytes] = []
     size = 0
@@ -88,6 +123,7 @@ async def read_bounded(request: WebRequest, most: int, why: str) -> bytes:
             if isinstance(request.stream, Http):
                 request.stream.keep_alive = False  # the rest of it is not read
             raise TooLarge(f"The body is over {most // 2**20} MB: {why}.")
+        take(len(part))
         parts.append(part)
     return b"".join(parts)
 

@@ -23,6 +23,7 @@ from cotexd.web.context import App, WebRequest
 
 PREFLIGHT_KEPT = 600
 """seconds for which a browser may remember what it was allowed"""
+_KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _METHODS = "GET, POST, PATCH, DELETE, OPTIONS"
 _HEADERS = (
     "authorization, apikey, content-type, x-client-info, x-supabase-api-version, x-request-id, last-event-id"
@@ -153,7 +154,9 @@ def _observe(request: WebRequest, status: int) -> None:
     route = request.route.path if request.route is not None else "none"
     began = getattr(request.ctx, "began", None)
     seconds = time.perf_counter() - began if began else 0.0
-    count(request.method, route, status, seconds)
+    # Anybody can make one up, and each would be counted, and kept, by itself.
+    method = request.method if request.method in _KNOWN_METHODS else "other"
+    count(method, route, status, seconds)
     if telemetry.wants_debug():
         _logger.debug(
             "request", method=request.method, path=request.path, status=status, ms=round(seconds * 1000, 1)

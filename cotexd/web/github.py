@@ -16,7 +16,7 @@ from cotexd.operations import events, repositories
 from cotexd.operations.events import Accepted, Incoming
 from cotexd.operations.repositories import Hook
 from cotexd.store import Store, utc_now
-from cotexd.web.context import App, WebRequest, answer, bind, next_part, read_bounded
+from cotexd.web.context import App, Room, WebRequest, answer, bind, next_part, read_bounded
 from cotexd.web.limits import MAX_BAD_SIGNATURES
 
 PATH = "/api/webhooks/github/"
@@ -30,6 +30,8 @@ MAX_HOOKS = 1024
 """repositories, known and unknown, whose secrets are kept that long"""
 BIG = 256 * 1024
 """bytes; longer payloads are parsed and compressed beside the event loop"""
+MAX_UNVERIFIED = 256 * 1024 * 1024
+"""bytes of bodies that are read, or being read, and whose signature is not checked yet"""
 BODY_WITHIN = 30.0
 """seconds for a whole body; GitHub itself gives up after 10"""
 LINGER = 2.0
@@ -48,28 +50,30 @@ class SlowSender(Invalid):
 
 def mount(app: App, hooks: "Hooks", refusal: Callable[[WebRequest, Exception], HTTPResponse]) -> None:
     """:param refusal: the answer to an error"""
+    unverified = Room(MAX_UNVERIFIED)
 
     async def receive(request: WebRequest, repo_id: str) -> HTTPResponse | None:
         sent = dict(request.headers.items())
-        try:
-            headers = github.read_headers(sent)
-            async with asyncio.timeout(BODY_WITHIN):
-                body = await read_bounded(request, github.MAX_BODY, "GitHub sends no more")
-        except (CotexError, TimeoutError) as error:
-            told = SlowSender() if isinstance(error, TimeoutError) else error
-            await _refuse_unread(request, refusal(request, told))
-            return None
-        bind(repo=repo_id, delivery=headers.delivery_id)
         accept_sha1 = app.ctx.accept_sha1
-        try:
-            hook, verified = await hooks.check(
-                repo_id,
-                lambda secrets: github.check_signature(sent, body, secrets, accept_sha1=accept_sha1),
-            )
-        except BadSignature:
-            # Whoever guesses is slowed down; a delivery that is signed with the secret never is.
-            app.ctx.limits.hit("signatures", request.ctx.address, MAX_BAD_SIGNATURES)
-            raise
+        with unverified.held() as take:
+            try:
+                headers = github.read_headers(sent)
+                async with asyncio.timeout(BODY_WITHIN):
+                    body = await read_bounded(request, github.MAX_BODY, "GitHub sends no more", take)
+            except (CotexError, TimeoutError) as error:
+                told = SlowSender() if isinstance(error, TimeoutError) else error
+                await _refuse_unread(request, refusal(request, told))
+                return None
+            bind(repo=repo_id, delivery=headers.delivery_id)
+            try:
+                hook, verified = await hooks.check(
+                    repo_id,
+                    lambda secrets: github.check_signature(sent, body, secrets, accept_sha1=accept_sha1),
+                )
+            except BadSignature:
+                # Whoever guesses is slowed down; a delivery that is signed with the secret never is.
+                app.ctx.limits.hit("signatures", request.ctx.address, MAX_BAD_SIGNATURES)
+                raise
         if headers.event_type == "ping":
             anew = _is_signed(sent, body, hook.secrets[:1], accept_sha1=accept_sha1)
             await app.ctx.store.write(repositories.pinged, repo_id, anew=anew)

@@ -48,6 +48,9 @@ class Protocol(HttpProtocol):
                 self.transport.pause_reading()
         elif self._takes_the_shortcut(data):
             self._waiting = bytearray()
+            self._time = (
+                monotonic()
+            )  # Sanic would close a connection that has long been idle, in the middle of it
         else:
             self._hand_on(data)
 

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ from actors import WAIT, Bare, Client, join, leave, legacy, logged, receive
 from conftest import Server, database_away, deliveries_waiting, eventually, holding, inside
 from lines import Line, begun, names, running, seqs, socket, sse, stream
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Opcode
 
 from cotexd.domain import scope
@@ -22,12 +23,12 @@ from cotexd.live import session as lives
 from cotexd.live.connection import About
 from cotexd.live.hub import READS_AT_ONCE, Hub, TooManyConnections
 from cotexd.live.poll import Poll
-from cotexd.operations import accounts, events, repositories, tokens
+from cotexd.operations import accounts, events, notices, repositories, tokens
 from cotexd.operations.accounts import Account
 from cotexd.operations.identities import Caller
 from cotexd.operations.repositories import Tracked
 from cotexd.store import Published, Store, Tx
-from cotexd.store.models import Device
+from cotexd.store.models import Device, Event, LogState
 from cotexd.store.writer import MAX_QUEUED
 
 ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -216,6 +217,49 @@ async def test_a_database_that_goes_away_and_comes_back_costs_no_connection_and_
 
 
 # Telling.
+
+
+def set_back(tx: Tx, head: int) -> None:
+    Event.delete().where(Event.seq > head).execute()
+    LogState.update(head=head).execute()
+
+
+async def test_a_log_that_is_set_back_under_it_sends_everybody_away_and_they_hear_of_the_gap(
+    server: Server, ada: Account, hello: Tracked, hub: Hub
+):
+    client = server.client(ada)
+    async with client.connected() as socket:
+        await client.until_live(socket)
+        for _ in range(10):
+            assert (await server.github.deliver(hello)).status_code == 200
+        await client.until_applied(socket, 10)
+        server.store.run(set_back, 5)
+        with pytest.raises(ConnectionClosed):
+            await client.until(socket, lambda _: False)
+        assert socket.close_code == 1012
+    answers = [(await server.github.deliver(hello)).json() for _ in range(3)]
+    assert [each["seq"] for each in answers] == [6, 7, 8]
+    async with client.connected() as socket:
+        await client.until_live(socket)
+        assert (await server.github.deliver(hello)).json()["seq"] == 9
+        await client.until_applied(socket, 14)
+    assert client.seqs[10:] == [6, 7, 8, 9]
+    (gap,) = client.gaps
+    assert (gap["reason"], client.hello["epoch"] == server.store.look(events.log).epoch) == ("epoch", True)
+
+
+async def test_a_hub_that_could_not_look_for_long_has_everybody_come_back(
+    server: Server, ada: Account, hub: Hub
+):
+    """Notices are kept for an hour: it may have missed that somebody was disabled."""
+    client = server.client(ada)
+    async with client.connected() as socket:
+        await client.until_live(socket)
+        hub._looked_at -= notices.KEPT.total_seconds()
+        hub.moved()
+        with pytest.raises(ConnectionClosed):
+            await client.until(socket, lambda _: False)
+        assert socket.close_code == 1012
 
 
 async def test_a_notice_goes_to_every_client_of_its_user_in_the_form_that_each_knows(
@@ -663,9 +707,9 @@ async def test_a_connection_goes_on_with_a_fresh_token_and_no_longer_ends_with_t
         fresh = labelled(server, ada, "fresh")
         told = await say_token(client, socket, fresh)
         assert told["payload"]["token_exp"] >= client.hello["token_exp"]
-        known = hub._known_notice
+        known = hub.known_notice
         server.store.run(tokens.revoke, "ada", "first")
-        await eventually(lambda: hub._known_notice > known)
+        await eventually(lambda: hub.known_notice > known)
         await (await socket.ping())
         server.store.run(tokens.revoke, "ada", "fresh")
         assert await code_of(socket) == lives.FORBIDDEN
@@ -711,14 +755,14 @@ async def test_a_token_that_is_revoked_while_it_is_looked_at_ends_the_connection
     server: Server, ada: Account, hub: Hub
 ):
     fresh = labelled(server, ada, "fresh")
-    sign_in, known = hub.sign_in, hub._known_notice
+    sign_in, known = hub.sign_in, hub.known_notice
 
     async def slowly(token: str, address: str) -> Caller:
         assert sign_in is not None
         caller = await sign_in(token, address)
         await asyncio.to_thread(server.store.run, tokens.revoke, "ada", "fresh")
         # The news comes while the connection still has the token before.
-        await eventually(lambda: hub._known_notice > known)
+        await eventually(lambda: hub.known_notice > known)
         return caller
 
     hub.sign_in = slowly
@@ -827,3 +871,32 @@ async def test_who_waits_for_an_event_is_answered_when_a_server_goes(store: Stor
     await alone.drain(0.2)
     messages, cursor = await waiting
     assert (messages, cursor) == ([], f"{poll.session.epoch}.0")
+
+
+async def test_who_is_disabled_in_the_moment_in_which_they_come_in_is_not_let_in(
+    server: Server, ada: Account, hub: Hub
+):
+    """Its place is committed; before this server knows, the user is disabled, and everybody who is there is told."""
+    writer = inside().store._writer
+    assert writer is not None
+    committed, held, go_on = writer._committed, threading.Event(), threading.Event()
+
+    def hold(tx: Tx) -> None:
+        committed(tx)
+        held.set()
+        go_on.wait(WAIT)
+
+    async def connect() -> None:
+        async with server.client(ada).connected():
+            pass
+
+    writer._committed = hold
+    coming = asyncio.create_task(connect())
+    await asyncio.to_thread(held.wait, WAIT)
+    known = hub.known_notice
+    await asyncio.to_thread(server.store.run, accounts.disable, "ada")
+    await eventually(lambda: hub.known_notice > known)
+    go_on.set()
+    with pytest.raises(InvalidStatus) as refused:
+        await coming
+    assert refused.value.response.status_code == 403

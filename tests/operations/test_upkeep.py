@@ -5,10 +5,11 @@ import msgspec
 import pytest
 from actors import incoming, logged
 
-from cotexd.operations import accounts, cursors, events, history, notices, repositories, upkeep
+from cotexd.operations import accounts, cursors, events, history, notices, presence, repositories, upkeep
 from cotexd.operations.accounts import Account
+from cotexd.operations.presence import Present
 from cotexd.operations.repositories import Tracked
-from cotexd.operations.upkeep import BATCH, BATCH_BYTES, DEVICES_KEPT, SESSIONS_KEPT, STUBS_KEPT
+from cotexd.operations.upkeep import BATCH, BATCH_BYTES, SESSIONS_KEPT, STUBS_KEPT
 from cotexd.store import Store, Tx
 from cotexd.store.models import Device, Event
 
@@ -176,7 +177,7 @@ def test_stubs_are_forgotten_in_small_batches(store: Store, hello: Tracked, cloc
     assert store.look(rows) == [(BATCH + 6, True)]
 
 
-def test_clients_that_were_long_away_are_forgotten_and_the_shared_cursor_never(
+def test_legacy_clients_that_were_long_away_are_forgotten_and_devices_and_the_shared_cursor_never(
     store: Store, ada: Account, clock
 ):
     store.run(cursors.attach, ada.id, device="laptop", cursor=None)
@@ -187,9 +188,17 @@ def test_clients_that_were_long_away_are_forgotten_and_the_shared_cursor_never(
     clock.forward(MOMENT)
     store.run(upkeep.forget_old)
     assert store.look(clients) == {"shared", "device laptop"}
-    clock.forward(DEVICES_KEPT)
+
+
+def test_a_legacy_client_that_is_connected_is_not_forgotten_however_quiet_it_is(
+    store: Store, ada: Account, clock
+):
+    store.run(cursors.attach_legacy, ada.id, "app")
+    here = Present("1", ada.id, "legacy", "app", "", 0, live=True, buffer=0, connected_at=clock())
+    store.run(presence.note, "n", [here], [])
+    clock.forward(2 * SESSIONS_KEPT)
     store.run(upkeep.forget_old)
-    assert store.look(clients) == {"shared"}
+    assert "session app" in store.look(clients)
 
 
 def test_a_client_that_came_back_in_time_is_not_forgotten(store: Store, ada: Account, clock):

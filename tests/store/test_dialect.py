@@ -1,6 +1,7 @@
 import threading
 from pathlib import Path
 
+import psycopg
 import pytest
 from tables import another_postgres
 
@@ -41,6 +42,34 @@ def test_writers_that_have_nothing_to_wait_for_in_turn_are_refused(
     store.run(lambda _: LogState.delete().execute())
     with pytest.raises(Failed, match="its log's state is gone"):
         store.run(take_one)
+    store.close()
+
+
+@pytest.mark.postgres
+def test_a_writer_that_vanishes_in_the_middle_holds_the_others_up_for_a_while_only(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(dialect, "IDLE_WITHIN", 0.2)
+    store = Store(another_postgres(request), tmp_path / "data")
+    vanished = store.dialect.open(read_only=False)
+    store.dialect.begin_write(vanished)
+    assert store.run(take_one) == 0
+    store.close()
+
+
+@pytest.mark.postgres
+def test_a_connection_that_was_cut_while_it_rested_costs_no_write(
+    tmp_path: Path, request: pytest.FixtureRequest
+):
+    url = another_postgres(request)
+    store = Store(url, tmp_path / "data")
+    for number in range(3):
+        with psycopg.connect(url, autocommit=True) as other:
+            other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        assert store.run(take_one) == number
     store.close()
 
 

@@ -150,6 +150,23 @@ async def test_a_transaction_that_is_given_up_fails_its_whole_batch_and_the_writ
     assert await serving.write(append) == len(kept) + 1
 
 
+async def test_what_is_committed_is_answered_though_its_publication_fails(store: Store):
+    def publish(_: Sequence[Published]) -> None:
+        raise ValueError("a mistake of the hub's")
+
+    store.start(publish, lambda: None)
+    assert await store.write(append) == 1
+    assert await store.read(head) == 1
+    await store.stop()
+
+
+async def test_what_is_taken_back_moves_nothing_that_is_remembered_of_the_log(serving: Store):
+    assert await serving.write(append) == 1
+    with pytest.raises(NotFound):
+        await serving.write(append_and_fail)
+    assert serving.files.lineage.read_text().split()[1] == "1"
+
+
 async def test_a_full_disk_is_said_and_loses_nothing_that_was_there(tmp_path: Path, hub: Hub):
     store = Store("", tmp_path / "data")
     store.start(hub.publish, lambda: None)

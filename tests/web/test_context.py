@@ -2,7 +2,9 @@ import pytest
 from actors import logged
 from conftest import Server
 
+from cotexd.errors import Unavailable
 from cotexd.operations import events
+from cotexd.web.context import Room
 
 # What is refused before a database is asked is tested with one of them.
 on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -84,3 +86,16 @@ async def test_a_body_needs_no_content_type(server: Server):
         "POST", "/api/github-events/ack", ada, content=f'{{"cursor":"{log.epoch}.0"}}'.encode()
     )
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+
+
+def test_bodies_of_nobody_knows_whom_take_so_much_room_and_no_more():
+    room = Room(1000)
+    with room.held() as take:
+        take(600)
+        with room.held() as other:
+            other(400)
+            with pytest.raises(Unavailable, match="more than it can hold"):
+                take(1)
+        take(400)
+    with room.held() as take:
+        take(1000)

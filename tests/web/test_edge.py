@@ -297,6 +297,15 @@ async def test_metrics_are_for_this_machine_and_not_for_whom_a_proxy_on_it_lets_
         assert (await server.get("/metrics", headers=headers)).status_code == 404
 
 
+async def test_a_method_that_somebody_made_up_is_counted_with_all_others_of_its_kind(server: Server):
+    async with httpx.AsyncClient(trust_env=False) as http:
+        for number in range(3):
+            await http.request(f"MADEUP{number}", f"{server.url}/livez")
+    text = (await server.get("/metrics")).text
+    assert 'method="other"' in text
+    assert "MADEUP" not in text
+
+
 async def test_metrics_are_for_the_networks_that_are_named_as_well(servers: Serve, settings: Settings):
     networks = config.load({}, {"COTEX_METRICS_NETWORKS": "127.0.0.1"}).metrics_networks
     server = await servers(replace(settings, metrics_networks=networks))

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 from actors import WAIT, push
-from conftest import Server, deliveries_waiting, eventually, holding, inside, serving
+from conftest import Server, deliveries_waiting, eventually, holding, inside, inside_app, serving
 
 from cotexd import metrics
 from cotexd.config import Settings
@@ -215,6 +215,21 @@ async def test_a_client_that_sends_on_and_on_before_its_answer_is_not_read_on(se
             wire.writer.write(b"".join(request(hello) for _ in range(many)))
             assert (await server.get("/livez")).status_code == 200
         assert [(await wire.answer())[2]["seq"] for _ in range(many + 1)] == list(range(2, many + 3))
+
+
+async def test_a_connection_that_has_long_rested_is_not_closed_in_the_middle_of_a_delivery(
+    server: Server, hello: Tracked
+):
+    inside_app().config.KEEP_ALIVE_TIMEOUT = 1
+    await warm(server, hello)
+    async with connected(server) as wire:
+        assert (await wire.ask(request(hello)))[0] == 200
+        await asyncio.sleep(0.6)
+        await warm(server, hello)
+        async with holding(inside().store):
+            wire.writer.write(request(hello))
+            await asyncio.sleep(0.7)  # longer than it would have been left alone
+        assert (await wire.answer())[0] == 200
 
 
 async def test_a_delivery_that_was_begun_is_answered_before_the_server_stops(settings: Settings):
