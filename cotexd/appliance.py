@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import functools
 import gc
 import os
@@ -343,7 +344,9 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.close()
         raise Failed(
             f"The server cannot listen on {host} port {port}: {error.strerror}.",
-            hint="Choose another port: --port, or COTEX_PORT. To see who has it: cotex status",
+            hint="Choose an address of this machine: --host, or COTEX_HOST."
+            if error.errno == errno.EADDRNOTAVAIL
+            else "Choose another port: --port, or COTEX_PORT. To see who has it: cotex status",
         ) from error
     return listening
 

@@ -367,7 +367,13 @@ def _file(given: Mapping[str, object], variables: Mapping[str, str], data_dir: P
         except RuntimeError:
             raise Invalid(f"{named} cannot be read: there is nobody of that name on this machine.") from None
     beside = data_dir / FILE_NAME
-    return beside if beside.exists() else None
+    try:
+        return beside if beside.exists() else None
+    except OSError as error:
+        raise Invalid(
+            f"The data folder {data_dir} cannot be looked into: {error.strerror}.",
+            hint="Run it as the account that the server runs as, or name another: --data-dir.",
+        ) from error
 
 
 def _from_file(path: Path, problems: list[str]) -> Iterator[tuple[Field[Any], object]]:

@@ -14,10 +14,10 @@ import typer
 from cotex import local, view
 from cotexd import __version__
 from cotexd.config import Settings
-from cotexd.errors import Invalid, NotFound
+from cotexd.errors import Failed, Invalid, NotFound, Unavailable
 from cotexd.operations import backups, nodes, upkeep
 from cotexd.operations import check as checks
-from cotexd.store import StoreFiles, files, make_private, moving, rows, touch_private, url_of, utc_now
+from cotexd.store import StoreFiles, files, make_private, rows, touch_private, url_of, utc_now
 from cotexd.store import backup as backups_of
 from cotexd.store import copy as copies
 from cotexd.store import dialect as dialects
@@ -92,7 +92,8 @@ def backup(
                     tx, store.dialect, out, version=__version__, key=key, progress=shown
                 )
             )
-        with contextlib.suppress(moving.Moved):  # a backup of it is one all the same
+        # A database that has moved, or cannot be written, is backed up all the same.
+        with contextlib.suppress(Unavailable):
             store.run(backups.note)
     size = file.stat().st_size
     if as_json:
@@ -140,10 +141,8 @@ def restore(
         about = f"{head.made_at:%Y-%m-%d %H:%M} UTC, the log up to {head.head}"
         view.confirm(f"Put the backup of {about} in the place of what there is?", yes=yes)
         source.seek(0)
-        with view.progress("rows") as shown:
-            _restore(current, source, shown)
-    if head.key and not current.key:
-        _put_key(places.key, head.key)
+        with view.progress("rows") as shown, _key_put(places, "" if current.key else head.key) as key:
+            _restore(current, source, current.key or key, shown)
     with local.opened(context) as store:
         found = store.look(checks.check) if verify else None
     if as_json:
@@ -239,28 +238,40 @@ def purge(
         )
 
 
-def _restore(current: Settings, source: BinaryIO, progress: rows.Progress) -> None:
+def _restore(current: Settings, source: BinaryIO, key: str, progress: rows.Progress) -> None:
     """Restore into the database of the settings, which need not be one that can be opened."""
-    make_private(StoreFiles(current.data_dir))
     dialect = dialects.of(url_of(current.database, current.data_dir), time.sleep)
     if isinstance(dialect, dialects.Sqlite):
         touch_private(dialect.path)
     database = dialect.open(read_only=False, patient=True)
     try:
         with dialects.unavailable():
-            backups_of.restore(database, dialect, source, utc_now(), progress)
+            backups_of.restore(database, dialect, source, utc_now(), key, progress)
     finally:
         database.close()
 
 
-def _put_key(path: Path, key: str) -> None:
-    """The key that goes with the database; one that is there already, and another, is kept beside it."""
-    if path.exists():
-        if path.read_text().strip() == key:
-            return
-        path.rename(path.with_name(f"{path.name}.{utc_now():%Y%m%d%H%M%S}"))
-    with files.whole(path) as half:
-        half.write_text(key + "\n")
+@contextmanager
+def _key_put(places: StoreFiles, key: str) -> Iterator[str]:
+    """Put a key into the data folder, once the block has ended well; another one that is there is kept beside it.
+
+    :param key: "" is the one that is there
+    :returns: the key that is there then
+    :raises Failed: it cannot be written there
+    """
+    make_private(places)
+    there = places.key.read_text().strip() if places.key.exists() else ""
+    if not key or key == there:
+        yield there
+        return
+    try:
+        with files.whole(places.key) as half:
+            half.write_text(key + "\n")
+            yield key
+            if there:
+                places.key.rename(places.key.with_name(f"{places.key.name}.{utc_now():%Y%m%d%H%M%S}"))
+    except OSError as error:
+        raise Failed(f"The key {places.key} cannot be written: {error.strerror}.") from error
 
 
 def _show_check(found: checks.Checked, *, as_json: bool) -> None:

@@ -9,13 +9,14 @@ import typer
 
 from cotex import local, view
 from cotexd.config import Settings
-from cotexd.errors import CotexError, Unavailable
+from cotexd.errors import CotexError
 from cotexd.flows import doctor as flows
 from cotexd.flows.access import Access
 from cotexd.flows.billing import Account
 from cotexd.flows.doctor import CHECKS, Finding, Patient
 from cotexd.store import Store, StoreFiles, url_of
 from cotexd.store import dialect as dialects
+from cotexd.store.moving import Moved
 
 app = view.single()
 
@@ -48,22 +49,23 @@ def _look(context: typer.Context, *, fix: bool) -> list[Finding]:
         return [first, *flows.unchecked(CHECKS[1:], "the configuration is not good")]
     told = str(current.file or "no file, defaults and environment only")
     # Before the database is opened: that refuses what others can look into.
-    found = [Finding("configuration", "ok", told)]
+    found, why = [Finding("configuration", "ok", told)], ""
     try:
         found.append(flows.files(current.data_dir, _secret_files(current), fix=fix))
         with local.opened(context) as store:
             if (moved_to := store.describe().moved_to) is not None:
                 hint = "Start the server with that one (COTEX_DATABASE), or: cotex db copy --undo"
-                raise Unavailable(f"The database has moved to {moved_to}.", hint=hint)
+                raise Moved(f"The database has moved to {moved_to}.", hint=hint)
             found += asyncio.run(_examine(store, current))
     except CotexError as error:
+        why = "the database has moved" if isinstance(error, Moved) else "the database cannot be opened"
         found.append(Finding("database", "fail", error.message, error.hint))
         found += asyncio.run(flows.from_outside(current.public_url))
     if current.data_dir.exists():
         found.append(flows.space(current.data_dir))
     seen = {each.check for each in found}
     rest = [each for each in CHECKS if each not in seen]
-    return [*found, *flows.unchecked(rest, "the database cannot be opened")]
+    return [*found, *flows.unchecked(rest, why)]
 
 
 def _secret_files(current: Settings) -> list[Path]:

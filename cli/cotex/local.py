@@ -117,5 +117,17 @@ def server_url(store: Store) -> str:
     """
     running = store.look(nodes.running)
     if not running:
-        raise Unreachable("No server is running on this database.", hint="Start it: cotex serve")
+        raise nobody(store)
     return running[0].url
+
+
+def nobody(store: Store) -> Unreachable:
+    """No server writes to this database."""
+    last = store.look(nodes.last_seen)
+    if last is None:
+        return Unreachable("No server is running on this database.", hint="Start it: cotex serve")
+    since = last.seen_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return Unreachable(
+        f"The server at {last.url} (process {last.pid}) has not written to this database since {since}.",
+        hint="If it still runs, cotex doctor says why it cannot; else start it: cotex serve",
+    )

@@ -8,6 +8,7 @@ import typer
 from prometheus_client.parser import text_string_to_metric_families
 
 from cotex import local, view
+from cotexd.errors import Unavailable
 from cotexd.operations import nodes
 from cotexd.operations.nodes import Running
 from cotexd.operations.pulse import pulse
@@ -37,6 +38,7 @@ def status(
         servers = store.look(nodes.running)
         totals = store.look(nodes.totals)
         database = store.dialect.label
+        nobody = local.nobody(store)
     if as_json:
         view.document(
             {"servers": servers, "data_dir": str(current.data_dir), "database": database, "totals": totals}
@@ -53,7 +55,7 @@ def status(
             )
         )
     if not servers:
-        view.say("No server is running. Start it: cotex serve")
+        view.error(nobody)
     view.facts(
         (
             ("data", current.data_dir),
@@ -74,6 +76,13 @@ class Watched:
         self._before: tuple[float, int] | None = None
 
     def look(self) -> list[tuple[str, object]]:
+        """What is wrong, too: who watches while a database goes wants to see it come back."""
+        try:
+            return self._look()
+        except Unavailable as error:
+            return [("database", error.message)]
+
+    def _look(self) -> list[tuple[str, object]]:
         servers, now = self._store.look(nodes.running), self._store.look(pulse)
         at = time.monotonic()
         speed = "-"

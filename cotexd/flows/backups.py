@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from cotexd import __version__
-from cotexd.errors import Failed
+from cotexd.errors import Failed, Unavailable
 from cotexd.operations import backups
 from cotexd.store import Store, Tx, backup, files
 
@@ -57,7 +57,13 @@ class Backups:
         file = self._folder / f"cotex-{tx.now:%Y%m%dT%H%M%SZ}.backup"
         key = self._key or self._store.files.key.read_text().strip()
         with backup.new_file(file, self._passphrase) as out:
-            return backup.write(tx, self._store.dialect, out, version=__version__, key=key)
+            return backup.write(
+                tx, self._store.dialect, out, version=__version__, key=key, progress=self._go_on
+            )
+
+    def _go_on(self, _done: int, _total: int) -> None:
+        if self._store.closing:
+            raise Unavailable("The server is shutting down.")
 
     def _delete_halves(self) -> None:
         """Those of servers that were killed: on a disk that fills, each attempt would leave one."""

@@ -25,6 +25,7 @@ from cotexd.gateways.github import NoToken
 from cotexd.gateways.probe import Seen
 from cotexd.gateways.stripe import EVENTS
 from cotexd.operations import backups, hooks, nodes, signing
+from cotexd.operations import check as checks
 from cotexd.operations.hooks import Known
 from cotexd.store import Store, Tx, migrations, utc_now
 
@@ -160,7 +161,7 @@ async def _bounded(check: str, look: Awaitable[Finding], within: float) -> Findi
 async def _database(patient: Patient) -> Finding:
     about = await asyncio.to_thread(patient.store.describe)
     told = f"{about.engine}, {about.size_bytes / 2**20:.1f} MiB"
-    await patient.store.flush()  # it takes writes: a disk that is read-only does not
+    await patient.store.write(checks.take_a_write)  # a disk that is full or read-only does not
     try:
         damage = await asyncio.to_thread(patient.store.dialect.damage, LONG)
     except Unavailable as error:

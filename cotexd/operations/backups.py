@@ -24,7 +24,10 @@ def note(tx: Tx, *, scheduled: bool = False) -> None:
 def claim(tx: Tx, every: timedelta) -> bool:
     """Whether it is time for a backup; if it is, whoever asks makes it, and nobody else for a while."""
     made, begun = _at(_SCHEDULED), _at(_CLAIMED)
-    if (made and tx.now - made < every) or (begun and tx.now - begun < min(CLAIM, every)):
+    # What lies in the future is of a clock that was wrong.
+    if made and timedelta(0) <= tx.now - made < every:
+        return False
+    if begun and timedelta(0) <= tx.now - begun < min(CLAIM, every):
         return False
     _put(tx, _CLAIMED)
     return True

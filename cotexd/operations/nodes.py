@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from cotexd.store import Tx
-from cotexd.store.models import NODE_ALIVE, Event, LogState, Node, Present, Repository, User
+from cotexd.store.models import NODE_ALIVE, Event, LogState, Node, Present, Repository, User, alive
 
 ALIVE = NODE_ALIVE
 FORGOTTEN = timedelta(days=1)
@@ -52,20 +52,19 @@ def leave(_: Tx, node_id: str) -> None:
 
 def running(tx: Tx) -> list[Running]:
     """The servers that are alive, the youngest first."""
-    rows = Node.select().where(Node.seen_at >= tx.now - ALIVE).order_by(Node.started_at.desc())
-    return [
-        Running(
-            row.id,
-            row.url,
-            row.version,
-            row.pid,
-            row.connections,
-            row.started_at,
-            row.head,
-            seen_at=row.seen_at,
-        )
-        for row in rows
-    ]
+    rows = Node.select().where(alive(tx.now)).order_by(Node.started_at.desc())
+    return [_described(row) for row in rows]
+
+
+def last_seen(_: Tx) -> Running | None:
+    """The server that wrote last and did not leave: it was killed, or cannot write."""
+    row = Node.select().order_by(Node.seen_at.desc()).first()
+    return None if row is None else _described(row)
+
+
+def _described(row: Node) -> Running:
+    about = (row.id, row.url, row.version, row.pid, row.connections, row.started_at, row.head)
+    return Running(*about, seen_at=row.seen_at)
 
 
 def totals(_: Tx) -> Totals:

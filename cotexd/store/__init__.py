@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
+from urllib.parse import quote
 
 import peewee
 
@@ -28,6 +29,7 @@ from cotexd.errors import CotexError, Failed, Unavailable
 from cotexd.store import dialect as dialects
 from cotexd.store import key, migrations, moving
 from cotexd.store.dialect import redacted
+from cotexd.store.files import give
 from cotexd.store.lineage import LineageFile
 from cotexd.store.models import bound
 from cotexd.store.transaction import Actor, Published, Tx, act_as, acted_by
@@ -287,6 +289,11 @@ class Store:
         """Why a server could not write something a moment ago; None if it could, or had nothing to write."""
         return self._writer.failure if self._writer else None
 
+    @property
+    def closing(self) -> bool:
+        """It is being stopped: long work ends."""
+        return self._closing.is_set()
+
     async def drain(self) -> None:
         """Finish all that was submitted to the writer, and refuse the rest."""
         if self._writer is not None:
@@ -343,7 +350,7 @@ class Store:
 
 def url_of(configured: str, folder: Path) -> str:
     """:param configured: "" is the SQLite file in `folder`"""
-    return configured or f"sqlite:///{StoreFiles(folder).database}"
+    return configured or f"sqlite:///{quote(str(StoreFiles(folder).database))}"
 
 
 def make_private(files: StoreFiles) -> None:
@@ -369,7 +376,10 @@ def make_private(files: StoreFiles) -> None:
 
 def touch_private(path: Path) -> None:
     try:
+        new = not path.exists()
         path.touch(mode=0o600)
+        if new:
+            give(path)
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError as error:
         raise Failed(

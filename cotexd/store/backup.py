@@ -17,10 +17,12 @@ import msgspec
 import peewee
 import zstandard
 
+from cotexd.domain.vault import Vault
 from cotexd.errors import Conflict, Failed, Invalid
 from cotexd.store import files, migrations, moving, rows
+from cotexd.store import key as keys
 from cotexd.store.dialect import Dialect
-from cotexd.store.models import ALL, NODE_ALIVE, Lineage, LogState, Node, bound, table_of
+from cotexd.store.models import ALL, Lineage, LogState, Node, alive, bound, table_of
 from cotexd.store.sealing import Sealed
 from cotexd.store.transaction import Tx
 
@@ -133,6 +135,7 @@ def restore(
     dialect: Dialect,
     file: BinaryIO,
     now: datetime,
+    key: str = "",
     progress: rows.Progress = rows.told_nobody,
 ) -> Head:
     """Put what a backup holds in the place of what there is: all of it, or, whatever happens, nothing.
@@ -141,7 +144,9 @@ def restore(
     that are told of the gap.
 
     :param file: it is read twice: first all of it is checked, then what is there makes room
+    :param key: that will open the secrets here
     :raises Conflict: a server runs on this database
+    :raises Failed: the key is another one than that of the backup
     :raises Invalid: the file is no backup, of a newer version, cut or damaged
     """
     _In(file).check()
@@ -160,6 +165,7 @@ def restore(
         migrations.take_steps(database, dialect, head.schema, migrations.SCHEMA)
         rows.count_on(database, dialect)
         moving.forget(database)
+        _check_key(key)
         _begin_epoch(now)
     return head
 
@@ -167,13 +173,23 @@ def restore(
 def _make_room(database: peewee.Database, now: datetime) -> None:
     there = set(database.get_tables()) & {table_of(each) for each in ALL}
     if there:
-        if "node" in there and Node.select().where(Node.seen_at > now - NODE_ALIVE).exists():
+        if "node" in there and Node.select().where(alive(now)).exists():
             raise Conflict("A server runs on this database.", hint="Stop it first.")
         for model in reversed(ALL):
             database.execute_sql(f'DROP TABLE IF EXISTS "{table_of(model)}"')
     database.execute_sql("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
     database.execute_sql("DELETE FROM schema_version")
     database.execute_sql("INSERT INTO schema_version VALUES (0)")
+
+
+def _check_key(key: str) -> None:
+    wanted = keys.fingerprint()
+    if wanted is not None and (not key or Vault(key).fingerprint != wanted):
+        told = "another one than that of the backup" if key else "not here, and not in the backup"
+        raise Failed(
+            f"The key that opens the secrets is {told}. Nothing was changed.",
+            hint="Put the backup's own into the data folder (cotexd.key), or name it: COTEX_KEY, COTEX_KEY_FILE.",
+        )
 
 
 def _begin_epoch(now: datetime) -> None:

@@ -81,6 +81,8 @@ class Copy:
         :raises Unavailable: one of the two cannot be used right now; what was copied stays
         """
         try:
+            with dialects.unavailable("The target"):
+                self._to.get_tables()
             with dialects.unavailable():
                 if self._is_through():
                     return self._what_is_there()
@@ -144,7 +146,7 @@ class Copy:
         if "schema_version" not in self._to.get_tables():
             raise not_empty
         begun = moving.value(self._to, moving.COPIED_FROM)
-        if rows.count(self._to, "node", f"seen_at > {_alive_since(self._clock())}"):
+        if rows.count(self._to, "node", _alive(self._clock())):
             raise Conflict("A server runs on the target.", hint="Stop it first.")
         if begun is None and any(rows.count(self._to, each) for each in ("event", "user", "sealed_secret")):
             raise not_empty
@@ -348,8 +350,9 @@ def _log(database: peewee.Database) -> str:
     return f"{rows.selecting('event', _COLUMNS)} WHERE seq > {database.param}"
 
 
-def _alive_since(now: datetime) -> int:
-    return Node.seen_at.db_value(now - NODE_ALIVE) or 0
+def _alive(now: datetime) -> str:
+    since, until = (Node.seen_at.db_value(each) for each in (now - NODE_ALIVE, now + NODE_ALIVE))
+    return f"seen_at BETWEEN {since} AND {until}"
 
 
 def _epoch(database: peewee.Database) -> str:

@@ -450,7 +450,7 @@ def errors_named(*names: str, others: tuple[type[Exception], ...] = ()) -> tuple
 
 
 @contextmanager
-def unavailable() -> Iterator[None]:
+def unavailable(what: str = "The database") -> Iterator[None]:
     """Turn what the database can't do right now into Unavailable, and a broken file into Failed.
 
     :raises Unavailable: locked for too long, full, read-only, away, or restarting
@@ -463,13 +463,13 @@ def unavailable() -> Iterator[None]:
         raise Invalid("That holds a character which cannot be stored.") from error
     except errors_named("OperationalError", "InterfaceError", "InternalError") as error:
         raise Unavailable(
-            f"The database cannot be used right now: {_first_line(error)}.",
+            f"{what} cannot be used right now: {_first_line(error)}.",
             hint="Nothing was changed. Look at the disk's space and at the database server, and try again.",
         ) from error
     except peewee.DatabaseError as error:
         if "not a database" in str(error) or "malformed" in str(error):
             raise Failed(
-                f"The database is damaged: {_first_line(error)}.",
+                f"{what} is damaged, or no database: {_first_line(error)}.",
                 hint="Restore it from a backup.",
             ) from error
         raise

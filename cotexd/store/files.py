@@ -20,12 +20,20 @@ def whole(file: Path) -> Iterator[Path]:
     half = Path(name)
     try:
         yield half
+        give(half)
         os.fsync(handle)
         half.rename(file)
     finally:
         os.close(handle)
         half.unlink(missing_ok=True)
     _sync(file.parent)
+
+
+def give(file: Path) -> None:
+    """What root makes in the folder of another account is that account's: the server's, which has to read it."""
+    owner = file.parent.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.chown(file, owner.st_uid, owner.st_gid)
 
 
 def _sync(folder: Path) -> None:

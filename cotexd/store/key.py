@@ -18,9 +18,9 @@ def unlock(configured: str, path: Path) -> Vault:
     :param path: where a key of our own lies
     :raises Failed: the key is missing or another one, or others can read its file
     """
-    row = Setting.get_or_none(Setting.name == _FINGERPRINT)
+    wanted = fingerprint()
     key = configured or _read(path)
-    if row is None:
+    if wanted is None:
         vault = Vault(key or _make(path))
         Setting.insert(name=_FINGERPRINT, value=vault.fingerprint).execute()
         return vault
@@ -30,12 +30,18 @@ def unlock(configured: str, path: Path) -> Vault:
             hint="Put the key file back, or set COTEX_KEY or COTEX_KEY_FILE. A new key would open nothing.",
         )
     vault = Vault(key)
-    if vault.fingerprint != row.value:
+    if vault.fingerprint != wanted:
         raise Failed(
-            f"The key is not the one of this database ({vault.fingerprint[:8]}, not {row.value[:8]}).",
+            f"The key is not the one of this database ({vault.fingerprint[:8]}, not {wanted[:8]}).",
             hint=f"Put the right key into {path}, or set COTEX_KEY or COTEX_KEY_FILE.",
         )
     return vault
+
+
+def fingerprint() -> str | None:
+    """Of the key of the bound database; None if it has had none yet."""
+    row = Setting.get_or_none(Setting.name == _FINGERPRINT)
+    return None if row is None else str(row.value)
 
 
 def _read(path: Path) -> str:

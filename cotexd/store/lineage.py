@@ -18,7 +18,7 @@ from typing import NamedTuple
 import peewee
 
 from cotexd.store.migrations import new_epoch
-from cotexd.store.models import NODE_ALIVE, Event, Lineage, LogState, Node
+from cotexd.store.models import Event, Lineage, LogState, Node, alive
 from cotexd.store.transaction import Tx
 
 _SIZE = 256
@@ -102,8 +102,7 @@ class LineageFile:
     def _others(self, tx: Tx) -> bool:
         """Another server runs: it has looked at this log by itself, and perhaps written on."""
         mine = {self._node_id, self._seen.node_id if self._seen else ""}
-        alive = Node.select().where(Node.seen_at > tx.now - NODE_ALIVE, Node.id.not_in(mine))
-        return bool(alive.exists())
+        return bool(Node.select().where(alive(tx.now), Node.id.not_in(mine)).exists())
 
     def _read(self) -> _Seen | None:
         fields = os.pread(self._file, _SIZE, 0).decode("ascii", "replace").split()

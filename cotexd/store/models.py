@@ -408,6 +408,11 @@ class Node(_Table):
     seen_at = TimeField()
 
 
+def alive(now: datetime) -> peewee.Expression:
+    """Of a Node: it has written a moment ago; one from the future was written by a clock that was wrong."""
+    return Node.seen_at.between(now - NODE_ALIVE, now + NODE_ALIVE)
+
+
 class Present(_Table):
     """The connections of each server, for those who look. See operations.presence."""
 

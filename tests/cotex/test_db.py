@@ -8,9 +8,10 @@ import pytest
 from actors import logged
 from tables import another_postgres
 
+from cotexd.domain.vault import new_key
 from cotexd.operations import accounts, repositories
 from cotexd.operations.repositories import Tracked
-from cotexd.store import Store, utc_now
+from cotexd.store import Store, moving, utc_now
 
 
 def test_status_says_which_database_it_is_and_how_it_stands(cotex, octo: Tracked, database: str):
@@ -323,3 +324,36 @@ def test_on_a_terminal_a_bar_says_how_far_it_is(cotex, octo: Tracked, tmp_path: 
     assert found[1] == found[2] != "0"
     again = cotex.on_a_terminal("db", "restore", str(tmp_path / "cotex.backup"), "--yes", piped=True)
     assert f"{found[2]}/{found[2]}" in again.err
+
+
+def test_a_restore_whose_key_does_not_fit_changes_nothing(cotex, octo: Tracked, tmp_path: Path):
+    file = str(tmp_path / "cotex.backup")
+    assert cotex("db", "backup", file).code == 0
+    (key,) = (cotex.data / "cotexd.key").read_text().split()
+    done = cotex("db", "restore", file, "--yes", COTEX_KEY=new_key())
+    assert (done.code, "Nothing was changed" in done.err) == (1, True)
+    assert (cotex.data / "cotexd.key").read_text().strip() == key
+    assert cotex("user", "show", "ada").code == 0
+
+
+def test_what_can_not_be_written_can_be_backed_up(cotex, octo: Tracked, tmp_path: Path):
+    store = Store(cotex.database, cotex.data)
+    store.run(lambda tx: moving.put(tx.database, moving.MOVED_TO, "elsewhere"))
+    store.close()
+    done = cotex("db", "backup", str(tmp_path / "cotex.backup"))
+    assert (done.code, (tmp_path / "cotex.backup").exists()) == (0, True)
+
+
+@pytest.mark.parametrize("name", ["da#ta", "da?ta", "da%20ta", "da ta"])
+def test_a_data_folder_may_have_any_name(cotex, tmp_path: Path, name: str):
+    if cotex.database:
+        return  # it has no file there
+    assert cotex("--data-dir", str(tmp_path / name), "user", "add", "ada").code == 0
+    assert {"cotexd.db", "cotexd.key"} <= {each.name for each in (tmp_path / name).iterdir()}
+
+
+def test_a_target_that_is_no_database_is_told_from_the_source(cotex, octo: Tracked, tmp_path: Path):
+    (tmp_path / "no.db").write_text("no database" * 1000)
+    (tmp_path / "no.db").chmod(0o600)
+    done = cotex("db", "copy", "--to", f"sqlite:///{tmp_path / 'no.db'}")
+    assert "The target is damaged, or no database" in done.err

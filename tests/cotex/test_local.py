@@ -2,12 +2,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from conftest import Clock
 
 from cotex import local
 from cotexd.config import Settings
 from cotexd.errors import Conflict, Invalid, NotFound, Unreachable
-from cotexd.operations import accounts
+from cotexd.operations import accounts, nodes
 from cotexd.operations.accounts import Account
+from cotexd.operations.nodes import Server
 from cotexd.store import Store
 
 
@@ -80,6 +82,16 @@ def test_no_server_is_unreachable_and_it_is_said_how_to_start_one(store: Store):
     with pytest.raises(Unreachable) as caught:
         local.server_url(store)
     assert "cotex serve" in caught.value.hint
+
+
+def test_a_server_that_has_not_written_for_a_while_is_named(store: Store, clock: Clock):
+    store.run(nodes.beat, Server("n", "http://there", "1.0", 7, 0, clock()))
+    clock.forward(2 * nodes.ALIVE)
+    with pytest.raises(
+        Unreachable, match=r"http://there \(process 7\) has not written .* since 2026-"
+    ) as refused:
+        local.server_url(store)
+    assert "cotex doctor" in refused.value.hint
 
 
 async def test_the_server_that_runs_on_this_database_is_found(server):

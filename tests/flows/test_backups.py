@@ -10,7 +10,7 @@ import pytest
 from actors import logged
 from conftest import Clock
 
-from cotexd.errors import Failed, Invalid
+from cotexd.errors import Failed, Invalid, Unavailable
 from cotexd.flows.backups import Backups
 from cotexd.operations import backups
 from cotexd.operations.repositories import Tracked
@@ -96,6 +96,29 @@ async def test_one_by_hand_does_not_put_the_next_off(serving: Store, folder: Pat
     clock.forward(DAY / 2)
     await serving.write(backups.note)
     clock.forward(DAY / 2)
+    await made.look()
+    assert len(names(folder)) == 2
+
+
+async def test_a_server_that_stops_does_not_wait_for_it_and_leaves_nothing_half(
+    store: Store, hello: Tracked, folder: Path
+):
+    logged(store, hello, 3)
+    store.start(lambda batch: None, lambda: None)
+    store._closing.set()
+    with pytest.raises(Unavailable, match="shutting down"):
+        await Backups(store, folder, DAY, 7).look()
+    assert names(folder) == []
+    await store.stop()
+
+
+async def test_one_of_a_clock_that_was_ahead_puts_the_next_off_by_no_more_than_another(
+    serving: Store, folder: Path, clock: Clock
+):
+    made = Backups(serving, folder, DAY, 7)
+    clock.forward(10 * DAY)
+    await made.look()
+    clock.forward(-10 * DAY)
     await made.look()
     assert len(names(folder)) == 2
 

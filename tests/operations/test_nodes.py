@@ -36,6 +36,24 @@ def test_a_server_that_was_killed_is_soon_not_running(store: Store, clock):
     assert running(store) == []
 
 
+def test_a_server_of_a_clock_that_was_ahead_is_not_running(store: Store, clock):
+    clock.forward(timedelta(hours=1))
+    store.run(nodes.beat, server(clock))
+    clock.forward(-timedelta(hours=1))
+    assert store.look(nodes.running) == []
+
+
+def test_the_one_that_wrote_last_is_known_until_it_leaves(store: Store, clock):
+    assert store.look(nodes.last_seen) is None
+    store.run(nodes.beat, server(clock))
+    clock.forward(2 * nodes.ALIVE)
+    found = store.look(nodes.last_seen)
+    assert found is not None
+    assert found.id == "one"
+    store.run(nodes.leave, "one")
+    assert store.look(nodes.last_seen) is None
+
+
 def test_a_server_that_leaves_is_gone_at_once_and_the_others_are_not(store: Store, clock):
     store.run(nodes.beat, server(clock, "one"))
     store.run(nodes.beat, server(clock, "two"))

@@ -45,7 +45,9 @@ def restored(file: io.BytesIO, into: Store, *, clock: Clock | None = None) -> ba
     database = into.dialect.open(read_only=False)
     try:
         now = (clock or Clock())()
-        return backup.restore(database, into.dialect, file, now)
+        key = backup.read_head(file).key
+        file.seek(0)
+        return backup.restore(database, into.dialect, file, now, key)
     finally:
         database.close()
 
@@ -151,12 +153,27 @@ def test_what_is_written_meanwhile_is_not_in_it(full: Store, hello: Tracked, oth
         if next(steps) == 0:
             logged(full, hello, 3)
 
-    full.look(lambda tx: backup.write(tx, full.dialect, file, version="1.0", progress=progress))
+    key = full.files.key.read_text().strip()
+    full.look(lambda tx: backup.write(tx, full.dialect, file, version="1.0", key=key, progress=progress))
     file.seek(0)
     there = other("")
     assert restored(file, there).head == 250
     assert there.look(check.check).events == 250
     assert full.look(events.log).head == 253
+
+
+@pytest.mark.parametrize(("key", "told"), [("", "not here"), ("A" * 43 + "=", "another one")])
+def test_a_backup_whose_secrets_no_key_here_opens_is_refused_and_changes_nothing(
+    full: Store, other: Other, key: str, told: str
+):
+    file, there = written(full), other("")
+    there.run(accounts.create, "eve")
+    before = rows_of(there)
+    database = there.dialect.open(read_only=False)
+    with pytest.raises(Failed, match=told):
+        backup.restore(database, there.dialect, file, Clock()(), key)
+    database.close()
+    assert rows_of(there) == before
 
 
 def test_a_restore_that_fails_in_the_middle_leaves_what_there_was(full: Store, other: Other):
