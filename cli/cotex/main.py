@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -68,6 +69,8 @@ class Commands(TyperGroup):
         name, _, rest = super().resolve_command(ctx, args)
         if _alone and name != "serve":
             os.nice(NICE)
+            # As Ctrl-C: what was being written is taken back before the process ends.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         loaded = typer.main.get_command(importlib.import_module(f"cotex.{name}").app)
         loaded.name = name
         return name, loaded, rest

@@ -77,12 +77,15 @@ def test_no_event_is_lost_or_repeated_when_the_server_starts_again(
     assert not [message for message in messages(done.out) if message.get("event") == "gap"]
 
 
-def test_it_waits_out_a_server_that_stays_away_and_can_be_interrupted_meanwhile(cotex, octo: Tracked):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_waits_out_a_server_that_stays_away_and_can_be_interrupted_meanwhile(
+    cotex, octo: Tracked, number: signal.Signals
+):
     server = cotex.serve()
     tail = cotex.start("tail")
     tail.err.until("Following")
     server.end(signal.SIGKILL)
-    assert tail.end(signal.SIGINT).code == 130
+    assert tail.end(number).code == 130
 
 
 def test_only_the_wanted_events_are_shown_and_counted(cotex, octo: Tracked):
