@@ -5,27 +5,30 @@ nearly all do nearly always, stand on one place together: an event moves that, a
 falls back, is set back or ends leaves with a place of its own, and its session leads it until it has caught up.
 """
 
-import asyncio
 from collections.abc import Iterator
 
 from cotexd.live import session as lives
 from cotexd.live import wire
 from cotexd.live.connection import Connection
+from cotexd.live.fanout import Fanout
 from cotexd.live.news import News
+from cotexd.live.ring import Ring
 from cotexd.live.session import Place
 from cotexd.live.socket import framed
 from cotexd.operations import notices
 
 
 class Company:
-    """:param user_id: whose connections they are"""
+    """:param user_id: whose connections they are
+    :param ring: to write to those in step; None where the kernel has none
+    """
 
     __slots__ = ("_apart", "_in_step", "_place", "addressed")
 
-    def __init__(self, user_id: str) -> None:
+    def __init__(self, user_id: str, ring: Ring | None = None) -> None:
         self.addressed = wire.addressed_to(user_id)
         self._apart: set[Connection] = set()
-        self._in_step: dict[Connection, asyncio.WriteTransport] = {}
+        self._in_step = Fanout(ring)
         self._place = Place(0, 0)
         """of those in step"""
 
@@ -45,7 +48,7 @@ class Company:
 
     def part(self, connection: Connection) -> None:
         """From now on its session alone says what it is sent."""
-        if self._in_step.pop(connection, None) is not None:
+        if self._in_step.discard(connection):
             connection.session.place = self._place.copy()
             self._apart.add(connection)
 
@@ -73,11 +76,9 @@ class Company:
         if place.scanned < news.first and (portion := news.after(place.sent)).size <= lives.BOUND:
             # First, since who cannot take all of it parts in the middle of its write.
             place.sent = place.scanned = portion.last
-            data = framed(portion)
-            for transport in tuple(self._in_step.values()):
-                transport.write(data)
+            self._in_step.write(framed(portion))
             return
-        for each in tuple(self._in_step):
+        for each in self._in_step:
             self.part(each)
             each.publish(news)
 
@@ -91,4 +92,4 @@ class Company:
             return
         connection.session.place = self._place
         self._apart.discard(connection)
-        self._in_step[connection] = transport
+        self._in_step.add(connection, transport)

@@ -29,6 +29,7 @@ from cotexd.live.company import Company
 from cotexd.live.connection import CLOSING, PROTOCOLS, Connection
 from cotexd.live.news import News
 from cotexd.live.presence import Presence
+from cotexd.live.ring import Ring
 from cotexd.live.session import Keep
 from cotexd.live.wheel import Wheel
 from cotexd.operations import cursors, events, identities, notices
@@ -73,6 +74,7 @@ class Hub:
         """whom a token signs in that came from an address; web says it"""
         self._store = store
         self._presence = Presence(store, node_id)
+        self._ring: Ring | None = None
         self._companies: dict[str, Company] = {}
         """by the user's id; none is empty"""
         self._coming: Counter[str] = Counter()
@@ -96,6 +98,7 @@ class Hub:
         self._epoch, head, self.known_notice = found
         self.head = max(self.head, head)
         self._presence.open()
+        self._ring = _ring()
         self._schedule_tick()
 
     def __len__(self) -> int:
@@ -143,7 +146,7 @@ class Hub:
         user_id = connection.session.user_id
         self._empty.clear()
         if user_id not in self._companies:
-            self._companies[user_id] = Company(user_id)
+            self._companies[user_id] = Company(user_id, self._ring)
         self._companies[user_id].add(connection)
         self._wheel.add(connection)
         self._presence.came(connection)
@@ -249,6 +252,8 @@ class Hub:
             task.cancel()
         await self._flush_acks()
         await self._presence.close()
+        if self._ring is not None:
+            self._ring.close()
 
     # Reading the log.
 
@@ -404,6 +409,14 @@ class Hub:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(done)
+
+
+def _ring() -> Ring | None:
+    try:
+        return Ring()
+    except OSError as error:
+        _logger.debug("no_io_uring", why=error.strerror)
+        return None
 
 
 def _bearings(tx: Tx) -> tuple[str, int, int]:
