@@ -108,7 +108,8 @@ class Ring:
 
     def close(self) -> None:
         """Give all of it back; from now on nothing is registered or sent."""
-        os.close(self._file)
+        if self._file >= 0:
+            os.close(self._file)
         self._file, self._most = -1, self._used
         self._free.clear()
 

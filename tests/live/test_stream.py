@@ -110,7 +110,8 @@ async def test_a_gap_moves_the_cursor_to_where_it_ends(store: Store, hub: Hub, h
     clock.forward(timedelta(days=20))
     store.run(upkeep.purge, timedelta(days=14))
     _, line = begin(hub, store, hello, after=1)
-    assert (names(line), ids(line)) == (["hello", "gap"], [4, 4])
+    # The hello has none: who breaks off before the gap is told of it again.
+    assert (names(line), ids(line)) == (["hello", "gap"], [None, 4])
 
 
 async def test_who_comes_back_with_the_last_id_gets_what_came_since(store: Store, hub: Hub, hello: Tracked):
