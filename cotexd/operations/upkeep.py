@@ -20,6 +20,10 @@ BATCH_BYTES = 4 * 1024 * 1024
 """of payloads; at least one event"""
 STUBS_KEPT = timedelta(days=365)
 """how long a late redelivery is known to be a duplicate, and what was missed can be counted"""
+_OLDEST = (
+    "SELECT seq, created_at, COALESCE(LENGTH(payload), 0) FROM event WHERE seq > ? ORDER BY seq LIMIT ?"
+)
+_PURGE = "UPDATE event SET summary = NULL, payload = NULL WHERE seq > ? AND seq <= ?"
 SESSIONS_KEPT = timedelta(days=365)
 """since a legacy client was last seen: as long as payloads can be kept, so that none misses one by it"""
 
@@ -28,26 +32,19 @@ def purge(tx: Tx, retention: timedelta) -> int:
     """Take payload and summary from a batch of the oldest events, and leave their stubs; returns how many."""
     if moving.is_copied(tx.database, tx.now):
         return 0
-    state = LogState.get_by_id(1)
-    oldest = (
-        Event.select(Event.seq, Event.created_at, peewee.fn.LENGTH(Event.payload).alias("size"))
-        .where(Event.seq > state.floor)
-        .order_by(Event.seq)
-        .limit(BATCH)
-    )
+    young = Event.created_at.db_value(tx.now - retention)
+    ((floor,),) = tx.rows("SELECT floor FROM log_state WHERE id = 1")
     size = 0
     purged: list[int] = []
-    for row in oldest:
-        size += row.size or 0
+    for seq, created_at, length in tx.rows(_OLDEST, floor, BATCH):
+        size += length
         # In order, up to the first that is young: the floor is one horizon for the whole log.
-        if row.created_at >= tx.now - retention or (purged and size > BATCH_BYTES):
+        if created_at >= young or (purged and size > BATCH_BYTES):
             break
-        purged.append(row.seq)
+        purged.append(seq)
     if purged:
-        Event.update(summary=None, payload=None).where(
-            Event.seq > state.floor, Event.seq <= purged[-1]
-        ).execute()
-        LogState.update(floor=purged[-1]).execute()
+        tx.change(_PURGE, floor, purged[-1])
+        tx.change("UPDATE log_state SET floor = ?", purged[-1])
     return len(purged)
 
 
