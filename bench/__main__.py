@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from bench import burst, e2e, fanout, history, idle, ingest, peers, purge, reconnect, start, timing
+from bench import burst, e2e, fanout, growth, history, idle, ingest, peers, purge, reconnect, start, timing
 from bench.client import Load
 from bench.figure import Result, Row, Run
 from bench.process import Broken
@@ -52,6 +52,7 @@ FIGURES = (
     Figure("start", start.measure, "cli"),
     Figure("timing", timing.measure, "timing"),
     Figure("purge", purge.measure, "purge"),
+    Figure("growth", growth.measure, "growth", asked_for=True),
     Figure("peers", peers.measure, "peers", asked_for=True),
 )
 

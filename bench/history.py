@@ -34,7 +34,7 @@ _LIVE = b'"event":"live"'
 _EVENT = b'"type":"github_event"'
 
 
-class _Log(NamedTuple):
+class Log(NamedTuple):
     """A running server, and what is asked of it."""
 
     server: Server
@@ -48,17 +48,16 @@ class _Log(NamedTuple):
 def measure(run: Run) -> Result:
     large, times = (50_000, TIMES // 4) if run.quick else (run.events, TIMES)
     with ExitStack() as stack:
-        logs = [stack.enter_context(_log(run, count)) for count in (SMALL, large)]
-        pages = [stack.enter_context(_asking(each, "/api/github-events/recent?limit=50")) for each in logs]
+        logs = [stack.enter_context(log_of(run, f"history-{count}", count)) for count in (SMALL, large)]
+        pages = [stack.enter_context(asking(each, "/api/github-events/recent?limit=50")) for each in logs]
         by_id = [
-            stack.enter_context(_asking(each, f"/api/github-events/event?id={each.event_id}"))
-            for each in logs
+            stack.enter_context(asking(each, f"/api/github-events/event?id={each.event_id}")) for each in logs
         ]
-        replays = [lambda each=each: _replay(each) for each in logs]
+        replays = [lambda each=each: replay(each) for each in logs]
         found = {
-            "page": ("a page of 50 recent events", _timed(pages, times)),
-            "event": ("an event by its id", _timed(by_id, times)),
-            "replay": (f"a client that missed {REPLAYED} is live", _timed(replays, times)),
+            "page": ("a page of 50 recent events", timed(pages, times)),
+            "event": ("an event by its id", timed(by_id, times)),
+            "replay": (f"a client that missed {REPLAYED} is live", timed(replays, times)),
         }
     rows, facts = [], {"small": SMALL, "large": large}
     for name, (what, (small, big)) in found.items():
@@ -81,12 +80,13 @@ def measure(run: Run) -> Result:
 
 
 @contextmanager
-def _log(run: Run, count: int) -> Iterator[_Log]:
-    prepared = server.prepare(run.folder(f"history-{count}"))
+def log_of(run: Run, name: str, count: int, repos: int = 1) -> Iterator[Log]:
+    """A server whose log has so many events, of so many repositories of its one user."""
+    prepared = server.prepare(run.folder(name), repos)
     server.fill(prepared, count, b"{}")
     event_id, cursor = _middle(prepared, count)
     with server.cotexd(run.root, prepared) as ours:
-        yield _Log(ours, prepared.token, event_id, cursor)
+        yield Log(ours, prepared.token, event_id, cursor)
 
 
 def _middle(prepared: Prepared, count: int) -> tuple[str, Cursor]:
@@ -99,7 +99,7 @@ def _middle(prepared: Prepared, count: int) -> tuple[str, Cursor]:
         store.close()
 
 
-def _timed(both: list[Callable[[], object]], times: int) -> list[list[float]]:
+def timed(both: list[Callable[[], object]], times: int) -> list[list[float]]:
     """Milliseconds of each, in turns; the first few are not counted."""
     took: list[list[float]] = [[] for _ in both]
     for turn in range(times + 5):
@@ -112,7 +112,7 @@ def _timed(both: list[Callable[[], object]], times: int) -> list[list[float]]:
 
 
 @contextmanager
-def _asking(log: _Log, path: str) -> Iterator[Callable[[], object]]:
+def asking(log: Log, path: str) -> Iterator[Callable[[], object]]:
     """A request over a connection that stays."""
     connection = http.client.HTTPConnection(log.server.host, log.server.port, timeout=_WITHIN)
 
@@ -129,7 +129,7 @@ def _asking(log: _Log, path: str) -> Iterator[Callable[[], object]]:
         connection.close()
 
 
-def _replay(log: _Log) -> None:
+def replay(log: Log) -> None:
     path = f"/ws?v=2&cursor={log.cursor}"
     received = b""
     with socket.create_connection((log.server.host, log.server.port), timeout=_WITHIN) as connection:

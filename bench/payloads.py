@@ -75,12 +75,15 @@ def push(seed: int, size: int = SIZE) -> bytes:
     return _encoded(document)
 
 
-def requests(host: str, path: str, secret: str, variants: int = VARIANTS) -> list[Request]:
-    """Signed deliveries to `path`, each to be sent any number of times under other GUIDs."""
+def requests(host: str, path: str, secret: str, variants: int = VARIANTS, size: int = SIZE) -> list[Request]:
+    """Signed deliveries to `path`, each to be sent any number of times under other GUIDs.
+
+    :param size: bytes of a body; 8 KB of it are the keys that all have
+    """
     run = str(uuid.uuid4())[:-DIGITS]
     found = []
     for seed in range(variants):
-        body = push(seed)
+        body = push(seed, size)
         head = (
             f"POST {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: GitHub-Hookshot/bench\r\nAccept: */*\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nX-GitHub-Event: push\r\n"

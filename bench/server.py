@@ -12,7 +12,7 @@ from bench import payloads
 from bench.client import Hook, upgrade
 from bench.payloads import Request
 from bench.process import Child, environment, installed
-from cotexd.operations import accounts, events, nodes, repositories, tokens
+from cotexd.operations import accounts, events, nodes, repositories, tiers, tokens
 from cotexd.operations.events import Incoming
 from cotexd.operations.nodes import Totals
 from cotexd.store import Store, utc_now
@@ -27,13 +27,14 @@ _READY = r"http://([0-9.]+):(\d+)"
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data folder with one user and one repository, and what is needed to act for both."""
+    """A data folder with one user and their repositories, and what is needed to act for them."""
 
     folder: Path
     secret: str
     path: str
-    """of the webhook"""
+    """of the first one's webhook"""
     token: str
+    repo_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -52,33 +53,39 @@ class Server:
         return Hook(self.host, self.port)
 
 
-def prepare(folder: Path) -> Prepared:
-    """Make a database as its commands would: ada, who tracks octo/hello."""
+def prepare(folder: Path, repos: int = 1) -> Prepared:
+    """Make a database as its commands would: ada, who tracks octo/hello, and as many others."""
     store = Store("", folder, "")
     try:
+        store.run(tiers.edit, "pro", repos=repos)
         ada = store.run(accounts.create, "ada", tier="pro")
-        repo = store.run(repositories.add, ada.id, "octo/hello")
+        repo, *others = [
+            store.run(repositories.add, ada.id, f"octo/hello{number or ''}") for number in range(repos)
+        ]
         token = store.run(tokens.issue, ada.id, timedelta(hours=1)).token
     finally:
         store.close()
-    return Prepared(folder, repo.webhook_secret, repo.webhook_url, token)
+    ids = tuple(each.id for each in (repo, *others))
+    return Prepared(folder, repo.webhook_secret, repo.webhook_url, token, ids)
 
 
 def fill(prepared: Prepared, count: int, body: bytes, moment: datetime | None = None) -> None:
-    """Put so many events into the log, by the operation that accepts deliveries.
+    """Put so many events into the log, by the operation that accepts deliveries; the repositories take turns.
 
     :param moment: when they came; now, unless it is told
     """
     store = Store("", prepared.folder, "", utc_now if moment is None else lambda: moment)
-    repo_id = prepared.path.rpartition("/")[2]
+    ids = prepared.repo_ids
     summary = b'{"id":"","type":"push","headline":"2 commits pushed to main"}'.ljust(700)
     try:
         for start in range(0, count, _AT_ONCE):
             store.run(
                 events.accept_many,
                 [
-                    Incoming(repo_id, str(uuid.uuid4()), "push", "main", "sha256", summary, body)
-                    for _ in range(start, min(start + _AT_ONCE, count))
+                    Incoming(
+                        *(ids[number % len(ids)], str(uuid.uuid4()), "push", "main", "sha256", summary, body)
+                    )
+                    for number in range(start, min(start + _AT_ONCE, count))
                 ],
             )
     finally:

@@ -20,9 +20,7 @@ BATCH_BYTES = 4 * 1024 * 1024
 """of payloads; at least one event"""
 STUBS_KEPT = timedelta(days=365)
 """how long a late redelivery is known to be a duplicate, and what was missed can be counted"""
-_OLDEST = (
-    "SELECT seq, created_at, COALESCE(LENGTH(payload), 0) FROM event WHERE seq > ? ORDER BY seq LIMIT ?"
-)
+_OLDEST = "SELECT seq, created_at, COALESCE(LENGTH(payload), 0) FROM event WHERE seq > ? ORDER BY seq LIMIT ?"
 _PURGE = "UPDATE event SET summary = NULL, payload = NULL WHERE seq > ? AND seq <= ?"
 SESSIONS_KEPT = timedelta(days=365)
 """since a legacy client was last seen: as long as payloads can be kept, so that none misses one by it"""
