@@ -34,7 +34,8 @@ class Prepared:
     path: str
     """of the first one's webhook"""
     token: str
-    repo_ids: tuple[str, ...]
+    repo_ids: tuple[str, ...] = ()
+    """to fill it with events of"""
 
 
 @dataclass(frozen=True)
