@@ -4,6 +4,7 @@ What one finds wrong does not end the others: at two in the morning a person wan
 """
 
 import asyncio
+import os
 import shutil
 import stat
 from collections.abc import Awaitable, Callable, Iterable
@@ -82,26 +83,30 @@ Look = Callable[[Patient], Awaitable[Finding]]
 
 def files(folder: Path, secret: Iterable[Path], *, fix: bool) -> Finding:
     """:param secret: files that nobody else may read, if they are there
-    :param fix: close what others can look into
+    :param fix: close what others can look into, and open to us what we cannot write
     """
     try:
-        loose = [
-            (path, wanted)
-            for path, wanted in [(folder, 0o700), *((each, 0o600) for each in secret)]
-            if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077
-        ]
-        if not loose:
-            return Finding("files", "ok", f"{folder} is closed to others")
-        names = ", ".join(path.name for path, _ in loose)
+        wanted = {path: 0o600 if path != folder else 0o700 for path in (folder, *secret) if path.exists()}
+        loose = [path for path in wanted if stat.S_IMODE(path.stat().st_mode) & 0o077]
+        # A database's companions, made by who could only read it, keep everybody from writing.
+        shut = [path for path in wanted if not os.access(path, os.R_OK | os.W_OK, effective_ids=True)]
         if fix:
-            for path, wanted in loose:
-                path.chmod(wanted)
-            return Finding("files", "ok", f"closed to others: {names}")
+            for path in (*loose, *shut):
+                path.chmod(wanted[path])
     except OSError as error:
-        told = f"they cannot be looked at: {error.strerror}: {error.filename}"
+        told = f"they cannot be looked at, or mended: {error.strerror}: {error.filename}"
         return Finding("files", "fail", told, "run it as the account that the server runs as")
-    commands = " && ".join(f"chmod {wanted:o} {path}" for path, wanted in loose)
-    return Finding("files", "fail", f"others on this machine can look into {names}", commands)
+    if not (loose or shut):
+        return Finding("files", "ok", f"{folder} is closed to others")
+    told = "; ".join(
+        f"{what}: {', '.join(path.name for path in found)}"
+        for what, found in (("others on this machine can look into", loose), ("cannot be written", shut))
+        if found
+    )
+    if fix:
+        return Finding("files", "ok", f"mended: {told}")
+    commands = " && ".join(f"chmod {wanted[path]:o} {path}" for path in (*loose, *shut))
+    return Finding("files", "fail", told, commands)
 
 
 def space(folder: Path) -> Finding:

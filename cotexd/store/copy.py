@@ -83,7 +83,7 @@ class Copy:
         try:
             with dialects.unavailable("The target"):
                 self._to.get_tables()
-            with dialects.unavailable():
+            with dialects.unavailable(hint="What is copied stays, and the same command goes on from there."):
                 if self._is_through():
                     return self._what_is_there()
                 self._prepare()

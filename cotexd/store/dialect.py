@@ -30,6 +30,7 @@ WATCH_INTERVAL = 0.25
 PORTION = 200
 """rows of a long query that are in memory at once; a payload may have megabytes"""
 _URL = re.compile(r"[a-z][a-z0-9+]*://[^/?#]*(/[^?#]*)?(\?[^#]*)?")
+NOTHING_CHANGED = "Nothing was changed."
 HIDDEN = "***"
 """in the place of a URL that cannot be shown"""
 _CHANNEL = "cotexd_log"
@@ -450,7 +451,7 @@ def errors_named(*names: str, others: tuple[type[Exception], ...] = ()) -> tuple
 
 
 @contextmanager
-def unavailable(what: str = "The database") -> Iterator[None]:
+def unavailable(what: str = "The database", hint: str = NOTHING_CHANGED) -> Iterator[None]:
     """Turn what the database can't do right now into Unavailable, and a broken file into Failed.
 
     :raises Unavailable: locked for too long, full, read-only, away, or restarting
@@ -464,7 +465,7 @@ def unavailable(what: str = "The database") -> Iterator[None]:
     except errors_named("OperationalError", "InterfaceError", "InternalError") as error:
         raise Unavailable(
             f"{what} cannot be used right now: {_first_line(error)}.",
-            hint="Nothing was changed. Look at the disk's space and at the database server, and try again.",
+            hint=f"{hint} Look at the disk's space and at the database server, and try again.",
         ) from error
     except peewee.DatabaseError as error:
         if "not a database" in str(error) or "malformed" in str(error):

@@ -1,7 +1,9 @@
 """What the command's own tests don't reach: checks whose time, or space, is up."""
 
 import asyncio
+import os
 import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -89,3 +91,22 @@ async def test_an_old_backup_is_warned_of(patient: Patient, clock):
     await patient.store.write(backups.note)
     found = {each.check: each for each in await doctor.examine(patient)}
     assert (found["backup"].status, found["backup"].detail) == ("warn", "the last is 30d old")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_what_this_account_cannot_write_is_named_and_mended():
+    """A database's companion, made by who could only read it, say."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, file = Path(name), Path(name) / "cotexd.db-shm"
+        file.touch(mode=0o400)
+        for each in (folder, file):
+            os.chown(each, 65534, 65534)
+        os.seteuid(65534)
+        try:
+            found = doctor.files(folder, [file], fix=False)
+            assert (found.status, found.detail) == ("fail", "cannot be written: cotexd.db-shm")
+            assert found.fix == f"chmod 600 {file}"
+            assert doctor.files(folder, [file], fix=True).status == "ok"
+            assert doctor.files(folder, [file], fix=False).detail == f"{folder} is closed to others"
+        finally:
+            os.seteuid(0)
