@@ -28,7 +28,6 @@ LONGER = {
     "cotexd/store/models.py": "one schema, whole: a class for every table",
     "cotexd/store/dialect.py": "the only file where either database is named",
     "cotexd/web/routes.py": "one table, whole: a row for every route",
-    "cotexd/live/hub.py": "one place, whole, for all that may not await between a look and what it decides",
     "cotexd/live/session.py": "one state machine, whole; a third of it says which effects and limits there are",
 }
 """a file that is longer than MOST_LINES, and why"""

@@ -22,9 +22,10 @@ from cotexd import metrics
 from cotexd.domain.cursor import Cursor
 from cotexd.domain.event import Frame
 from cotexd.errors import CotexError, Unavailable
+from cotexd.live import ring, wire
 from cotexd.live import session as lives
 from cotexd.live import wheel as wheels
-from cotexd.live import wire
+from cotexd.live.acks import Acks
 from cotexd.live.company import Company
 from cotexd.live.connection import CLOSING, PROTOCOLS, Connection
 from cotexd.live.news import News
@@ -33,12 +34,9 @@ from cotexd.live.ring import Ring
 from cotexd.live.session import Keep
 from cotexd.live.wheel import Wheel
 from cotexd.operations import cursors, events, identities, notices
-from cotexd.operations.cursors import Keeper
 from cotexd.operations.identities import Caller
 from cotexd.store import Published, Store, Tx
 
-ACKS_EVERY = 0.05
-"""seconds for which acknowledgements are collected into one write"""
 RETRY = 1.0
 """seconds until the log is asked again when the database was away"""
 READS_AT_ONCE = 64
@@ -85,8 +83,7 @@ class Hub:
         self._looked_at = time.monotonic()
         self._looking = False
         self._look_again = False
-        self._acks: dict[Keeper, int] = {}
-        self._ack_timer: asyncio.TimerHandle | None = None
+        self._acks = Acks(store, lambda: self._start(self._acks.flush(self.head)))
         self._tick_timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -98,7 +95,7 @@ class Hub:
         self._epoch, head, self.known_notice = found
         self.head = max(self.head, head)
         self._presence.open()
-        self._ring = _ring()
+        self._ring = ring.opened()
         self._schedule_tick()
 
     def __len__(self) -> int:
@@ -205,12 +202,7 @@ class Hub:
             self._start(self._authenticate(connection, token), connection)
 
     def keep(self, effect: Keep) -> None:
-        """Collect acknowledgements, so that a thousand of them are one write."""
-        if effect.seq > self._acks.get(effect.keeper, -1):
-            self._acks[effect.keeper] = effect.seq
-        if self._ack_timer is None and not self._closed:
-            loop = asyncio.get_running_loop()
-            self._ack_timer = loop.call_later(ACKS_EVERY, lambda: self._start(self._flush_acks()))
+        self._acks.keep(effect)
 
     async def drain(self, seconds: float, *, patient: bool = False) -> None:
         """Tell everybody to go, hand out what is still being written, then send them away, a few at a time.
@@ -242,15 +234,15 @@ class Hub:
         self._closed = True
         for each in self._all():
             each.close(lives.RESTARTING, "restarting")
-        for timer in (self._tick_timer, self._ack_timer):
-            if timer is not None:
-                timer.cancel()
+        self._acks.close()
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
         if len(self):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), 2 * CLOSING)
         for task in list(self._tasks):
             task.cancel()
-        await self._flush_acks()
+        await self._acks.flush(self.head)
         await self._presence.close()
         if self._ring is not None:
             self._ring.close()
@@ -375,24 +367,6 @@ class Hub:
         self._schedule_tick()
         self._wheel.turn(time.monotonic(), datetime.now(UTC))
 
-    async def _flush_acks(self) -> None:
-        self._ack_timer = None
-        acks, self._acks = self._acks, {}
-        if not acks:
-            return
-        try:
-            await self._store.write(
-                cursors.acknowledge_many, [cursors.Ack(keeper, seq) for keeper, seq in acks.items()]
-            )
-        except Unavailable:
-            # Nothing is lost by it: what is not known to have arrived is sent again. Try with the next ones.
-            for keeper, seq in acks.items():
-                self._acks[keeper] = max(seq, self._acks.get(keeper, -1))
-        else:
-            metrics.ACKS.inc(len(acks))
-            for seq in acks.values():
-                metrics.LAG.observe(max(0, self.head - seq))
-
     def _all(self) -> list[Connection]:
         return list(self._wheel)
 
@@ -409,14 +383,6 @@ class Hub:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(done)
-
-
-def _ring() -> Ring | None:
-    try:
-        return Ring()
-    except OSError as error:
-        _logger.debug("no_io_uring", why=error.strerror)
-        return None
 
 
 def _bearings(tx: Tx) -> tuple[str, int, int]:

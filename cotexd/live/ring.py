@@ -16,6 +16,8 @@ import struct
 from array import array
 from collections.abc import Sequence
 
+import structlog
+
 ENTRIES = 1024
 """requests in one call"""
 SOCKETS = 16 * 1024
@@ -35,6 +37,7 @@ _REQUEST = struct.Struct("=BBHiQQIIQ24x")
 _LENGTH, _WORDS = 6, 16
 """which word of 32 bits of a request its length is, and how many it has"""
 _MOST = 0xFFFF_FFFF
+_logger = structlog.get_logger("cotexd.hub")
 
 
 class Requests:
@@ -183,6 +186,15 @@ class Ring:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
         return result
+
+
+def opened() -> Ring | None:
+    """None where the kernel has none, or does not give us one."""
+    try:
+        return Ring()
+    except OSError as error:
+        _logger.debug("no_io_uring", why=error.strerror)
+        return None
 
 
 def _pointer(numbers: "array[int]") -> ctypes.c_void_p:

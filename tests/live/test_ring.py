@@ -153,3 +153,4 @@ def test_where_the_kernel_has_none_that_is_an_error_with_its_name(monkeypatch: p
     with pytest.raises(OSError, match="not implemented") as refused:
         Ring()
     assert refused.value.errno == errno.ENOSYS
+    assert rings.opened() is None

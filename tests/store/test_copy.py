@@ -399,12 +399,16 @@ def test_a_target_that_has_a_secret_is_not_empty(full: Store, other: Other, url:
 
 
 def test_what_is_purged_while_a_copy_is_held_up_is_purged_in_it(
-    full: Store, other: Other, hello: Tracked, url: str, clock: Clock
+    full: Store, other: Other, ada: Account, url: str, clock: Clock
 ):
+    gone = full.run(repositories.add, ada.id, "octo/gone")
+    logged(full, gone, 5, payload=push())
+
     def held_up(events: int, _: int) -> None:
         making._held -= moving.HELD.total_seconds() + 1
         clock.forward(RETENTION + timedelta(days=1))
-        while full.run(upkeep.purge, RETENTION):
+        full.run(repositories.remove, gone.user_id, gone.id)
+        while full.run(upkeep.purge, RETENTION) or full.run(upkeep.purge_removed):
             pass
         making._progress = told_nobody
 
