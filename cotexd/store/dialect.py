@@ -157,6 +157,8 @@ class Sqlite(Dialect):
             "foreign_keys": 1,
             "temp_store": "memory",
             "cache_size": -16 * 1024,
+            # Pages: whoever commits that many waits for them, 2 ms and not the 7 of the default of 1,000.
+            "wal_autocheckpoint": 250,
         }
         if read_only:
             pragmas = {"query_only": 1, "temp_store": "memory"}
