@@ -37,7 +37,7 @@ from cotexd.domain import passwords
 from cotexd.operations import accounts, events, repositories, sessions, tokens
 from cotexd.operations.accounts import Account
 from cotexd.operations.repositories import Tracked
-from cotexd.store import Store, Tx
+from cotexd.store import Store, Tx, dialect, migrations
 from cotexd.web import App, Context
 from cotexd.web import limits as web_limits
 
@@ -59,13 +59,27 @@ def postgres() -> Iterator[str | None]:
         stop()
 
 
+@pytest.fixture(scope="session")
+def migrated(request: pytest.FixtureRequest) -> str:
+    """The name of a PostgreSQL database to make others from: that takes a tenth of migrating each."""
+    url = another_postgres(request)
+    made = dialect.of(url, lambda _: None)
+    database = made.open(read_only=False)
+    migrations.migrate(database, made)
+    database.close()
+    return urlsplit(url).path.strip("/")
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def database(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of an empty database of this test's own; "" is SQLite in the data folder."""
+    """The URL of a database of this test's own, as after its first migration; "" is SQLite in the data folder."""
     if request.param == "sqlite":
         yield ""
         return
-    url = another_postgres(request)
+    url = another_postgres(request, request.getfixturevalue("migrated"))
+    with psycopg.connect(url, autocommit=True) as connection:
+        # No two logs have the same name.
+        connection.execute("UPDATE log_state SET epoch = %s", [migrations.new_epoch()])
     yield url
     with psycopg.connect(request.getfixturevalue("postgres"), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {urlsplit(url).path.strip('/')} WITH (FORCE)")

@@ -35,8 +35,8 @@ def as_plain(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return [tuple(int(each) if isinstance(each, bool) else each for each in row) for row in rows]
 
 
-def another_postgres(request: pytest.FixtureRequest) -> str:
-    """The URL of an empty PostgreSQL database."""
+def another_postgres(request: pytest.FixtureRequest, template: str = "template1") -> str:
+    """The URL of a new PostgreSQL database, empty unless it is made from another one."""
     server = request.getfixturevalue("postgres")
     if server is None:
         if os.environ.get("CI"):
@@ -44,5 +44,5 @@ def another_postgres(request: pytest.FixtureRequest) -> str:
         pytest.skip("NO POSTGRESQL SERVER COULD BE STARTED: nothing is tested on it.")
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     return urlsplit(server)._replace(path=f"/{name}").geturl()

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import peewee
 
+from cotexd.errors import Failed
 from cotexd.store.migrations import new_epoch
 from cotexd.store.models import Event, Lineage, LogState, Node, alive
 from cotexd.store.transaction import Tx
@@ -42,8 +43,16 @@ class LineageFile:
         self._connection: object = None
 
     def guard(self, tx: Tx) -> bool:
-        """At the beginning of a write transaction: True if the log had to get a new epoch."""
-        ((epoch, head),) = tx.rows("SELECT epoch, head FROM log_state WHERE id = 1")
+        """At the beginning of a write transaction: True if the log had to get a new epoch.
+
+        :raises Failed: there is no log any more
+        """
+        found = tx.rows("SELECT epoch, head FROM log_state WHERE id = 1")
+        if not found:
+            raise Failed(
+                "The database is damaged: its log's state is gone.", hint="Restore it from a backup."
+            )
+        ((epoch, head),) = found
         connection = tx.database.connection()
         # Its last event is looked at on a new connection, which may be one to another database server.
         if self._seen is not None and connection is self._connection:

@@ -1,10 +1,12 @@
 import shutil
 from pathlib import Path
 
+import pytest
 from actors import logged
 from conftest import Clock
 
 from cotexd.domain.cursor import Log
+from cotexd.errors import Failed
 from cotexd.operations import events, nodes
 from cotexd.operations.nodes import Server
 from cotexd.operations.repositories import Tracked
@@ -121,6 +123,17 @@ def test_a_log_that_is_set_back_under_a_server_gets_a_new_epoch_before_anything_
     store.run(set_back, 3)
     assert store.run(file.guard)
     assert ancestors(store) == [(epoch, 3)]
+
+
+def test_a_log_whose_state_is_gone_is_said_to_be_damaged(store: Store, hello: Tracked, tmp_path: Path):
+    file = known(store, tmp_path / "1")
+
+    def lost(tx: Tx) -> None:
+        LogState.delete().execute()
+        file.guard(tx)
+
+    with pytest.raises(Failed, match="its log's state is gone"):
+        store.run(lost)
 
 
 def test_another_event_in_the_place_of_the_last_one_is_another_log(

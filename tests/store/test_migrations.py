@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tables import another_postgres
 
 from cotexd.errors import Failed
 from cotexd.operations import accounts, check, history, members, repositories
@@ -13,6 +14,12 @@ from cotexd.store import Store, Tx, migrations
 SCHEMAS = Path(__file__).with_name("schemas")
 KEY = "0WhWuT_MAHC3k0l5Ai_LIlKFSFklfCnDMbUNax3DYd8="
 """that opens the secrets of the databases there"""
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest) -> str:
+    """One that is empty, where others' begin migrated."""
+    return "" if request.param == "sqlite" else another_postgres(request)
 
 
 def test_the_first_start_makes_the_schema_and_the_second_does_nothing(database: str, tmp_path: Path):

@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 from cotexd.domain.github import sign
 from cotexd.operations import accounts, repositories, tokens
 from cotexd.store import Store
-from cotexd.store.models import Event, LogState
+from cotexd.store.models import Event, Membership
 from cotexd.web import MAX_BODY
 
 MORE = b"Host: cotexd\r\nConnection: close\r\n"
@@ -260,7 +260,7 @@ async def test_no_line_of_the_log_holds_a_token_a_secret_or_a_signature(
         with pytest.raises(InvalidStatus):
             await connect(address, subprotocols=["cotex.v2", f"cotex.bearer.{wrong}"], proxy=None)
         # Something that nobody foresaw, where everything is at hand.
-        store.run(lambda _: LogState.delete().execute())
+        store.run(lambda _: Membership.update(wants="{").execute())
         assert (await github.deliver(repo, body)).status_code == 500
     store.close()
 
