@@ -16,7 +16,7 @@ from cotexd.operations import accounts, history, repositories, tokens
 from cotexd.operations.repositories import Tracked
 from cotexd.store import Store
 
-KILLS = 15
+KILLS = 20
 SENDERS = 16
 BEFORE_A_KILL = (1, 60)
 """deliveries that are answered 200 between a start and the next kill, at random"""
