@@ -24,8 +24,11 @@ def test_status_says_which_database_it_is_and_how_it_stands(cotex, octo: Tracked
     assert f"epoch\t{state['epoch']}\n" in cotex("db", "status").out
 
 
-def test_the_first_command_migrates_and_the_next_finds_nothing_to_do(cotex, database: str):
-    first, second = cotex("db", "migrate", "--json").json, cotex("db", "migrate", "--json").json
+def test_the_first_command_migrates_and_the_next_finds_nothing_to_do(
+    cotex, database: str, request: pytest.FixtureRequest
+):
+    where = {"COTEX_DATABASE": another_postgres(request)} if database else {}
+    first, second = (cotex("db", "migrate", "--json", **where).json for _ in range(2))
     assert first["migrated"] > 0
     assert second == {"migrated": 0, "schema": first["schema"]}
 

@@ -368,7 +368,7 @@ async def test_no_bytes_end_the_server_or_the_session_of_another(
             client.writer.write_eof()
         await ended(client)
     await answers(witness)
-    assert [socket.session.live for socket in attached()] == [True]
+    await eventually(lambda: [socket.session.live for socket in attached()] == [True])
 
 
 # What is in the middle of nothing has no parser of its own.
