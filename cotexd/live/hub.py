@@ -80,7 +80,8 @@ class Hub:
         self._wheel = Wheel()
         self.known_notice = 0
         """the last one that was told to those who are attached"""
-        self._looked_at = time.monotonic()
+        self._looked_at = time.time()
+        """by the calendar, as notices are kept: a machine that was asleep has to know, too"""
         self._looking = False
         self._look_again = False
         self._acks = Acks(store, lambda: self._start(self._acks.flush(self.head)))
@@ -282,7 +283,7 @@ class Hub:
 
     def _overslept(self) -> bool:
         """It has not looked for so long that notices may have been forgotten before they were told here."""
-        before, self._looked_at = self._looked_at, time.monotonic()
+        before, self._looked_at = self._looked_at, time.time()
         return self._looked_at - before > notices.KEPT.total_seconds() / 2
 
     def _begin_anew(self, epoch: str, head: int) -> None:

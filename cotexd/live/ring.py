@@ -75,13 +75,18 @@ class Ring:
         self._data = array("B", bytes(ROOM))
 
     def register(self, descriptor: int) -> int | None:
-        """A slot for a socket, whose connection stays open until that is given back; None if all are taken."""
+        """A slot for a socket, whose connection stays open until that is given back; None if there is none for it."""
         if not self._free:
             if self._used == self._most:
                 return None
             self._free.append(self._used)
             self._used += 1
-        self._put(self._free[-1], descriptor)
+        try:
+            self._put(self._free[-1], descriptor)
+        except OSError:
+            return (
+                None  # it is written to in another way; to fail here would keep an event from everybody else
+            )
         return self._free.pop()
 
     def give_back(self, slot: int) -> None:

@@ -24,7 +24,7 @@ from cotexd.errors import Conflict, Failed, Unavailable
 from cotexd.store import dialect as dialects
 from cotexd.store import migrations, moving, rows
 from cotexd.store.dialect import Dialect
-from cotexd.store.models import NODE_ALIVE, Event, LogState, Node, table_of
+from cotexd.store.models import Event, LogState, Node, alive, bound, table_of
 
 PORTION = 500
 """events"""
@@ -149,7 +149,9 @@ class Copy:
         if "schema_version" not in self._to.get_tables():
             raise not_empty
         begun = moving.value(self._to, moving.COPIED_FROM)
-        if rows.count(self._to, "node", _alive(self._clock())):
+        with bound(self._to):
+            running = Node.select().where(alive(self._clock())).exists()
+        if running:
             raise Conflict("A server runs on the target.", hint="Stop it first.")
         if begun is None and any(rows.count(self._to, each) for each in ("event", "user", "sealed_secret")):
             raise not_empty
@@ -356,11 +358,6 @@ def undo(source: Dialect) -> str | None:
 
 def _log(database: peewee.Database) -> str:
     return f"{rows.selecting('event', _COLUMNS)} WHERE seq > {database.param}"
-
-
-def _alive(now: datetime) -> str:
-    since, until = (Node.seen_at.db_value(each) for each in (now - NODE_ALIVE, now + NODE_ALIVE))
-    return f"seen_at BETWEEN {since} AND {until}"
 
 
 def _epoch(database: peewee.Database) -> str:

@@ -31,16 +31,6 @@ class Peer:
 
 
 @pytest.fixture
-async def ring() -> AsyncIterator[Ring]:
-    try:
-        made = Ring()
-    except OSError as error:
-        pytest.skip(f"NO IO_URING HERE ({error}): nothing of it is tried.")
-    yield made
-    made.close()
-
-
-@pytest.fixture
 async def peers() -> AsyncIterator[list[Peer]]:
     made = []
     for _ in range(MANY):

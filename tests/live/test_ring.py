@@ -12,16 +12,6 @@ Pair = tuple[socket.socket, socket.socket]
 
 
 @pytest.fixture
-def ring() -> Iterator[Ring]:
-    try:
-        made = Ring()
-    except OSError as error:
-        pytest.skip(f"NO IO_URING HERE ({error}): nothing of it is tried.")
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def pairs() -> Iterator[list[Pair]]:
     made = [socket.socketpair() for _ in range(20)]
     for each in (one for pair in made for one in pair):
@@ -132,6 +122,12 @@ def test_a_slot_that_was_given_back_is_anothers(
     assert ring.register(pairs[2][0].fileno()) == first
     assert ring.send(ring.requests([first, second]), b"z") == []
     assert [received(theirs) for _, theirs in pairs[:3]] == [b"", b"z", b"z"]
+
+
+def test_what_the_kernel_does_not_take_has_no_slot_and_takes_none(ring: Ring, pairs: list[Pair]):
+    assert ring.register(10**6) is None
+    (first,) = slots(ring, pairs[:1])
+    assert first == 0
 
 
 def test_once_it_is_closed_nothing_is_sent_or_registered_and_that_is_said(pairs: list[Pair]):
